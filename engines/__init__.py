@@ -1,0 +1,1 @@
+"""Translations: one kind of engine's words into ours and back. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""The router: waits, relays and remembers; decides nothing that policies can decide."""

@@ -1,0 +1,1 @@
+"""The bytes: the server side protocol, the upstream connections and their framing."""

@@ -164,17 +164,16 @@ class Inbound(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No protocol but HTTP/1.1 is spoken here: the request was served as if it had not
-            # asked, and the connection ends with it, since the parser will read no further.
-            self._queue_or_current_closes()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError as error:
             if self._problem is None:
                 self._problem = _bad_request(f"the request is not valid HTTP/1.1: {error}")
         if self._state is _State.HEAD and self._head_bytes > self._limits.max_header_bytes:
             self._problem = self._problem or errors.headers_too_large(self._limits.max_header_bytes)
-        if self._problem is not None and not self._busy:
-            self.refuse(self._problem)
+        if not self._busy:
+            self._go_on()
 
     def eof_received(self) -> bool:
         return False
@@ -212,6 +211,8 @@ class Inbound(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         request, parser = self._request, self._parser
         self._state = _State.BODY
+        if self._head_bytes > self._limits.max_header_bytes:
+            self._measure_head(request)
         self._head_bytes = 0
         self._deadline += self._limits.body_timeout_s
         request.method = parser.get_method()
@@ -224,17 +225,25 @@ class Inbound(asyncio.Protocol):
             return
         if request.method == b"POST":
             request.route = self._door.routes.get(_path(request.target))
-        for name, value in self._numbered:
-            if name == b"content-length" and int(value) > self._limits.max_body_bytes:
-                self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
-            elif name == b"expect" and not request.http_1_0:
-                self._expect(value)
+        numbered = dict(self._numbered)
+        if int(numbered.get(b"content-length", 0)) > self._limits.max_body_bytes:
+            self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
+        if b"expect" in numbered and not request.http_1_0:
+            self._expect(numbered[b"expect"])
+
+    def _measure_head(self, request: Incoming) -> None:
+        """Tell a large head from a small one that came together with a body."""
+        size = len(request.target) + sum(len(n) + len(v) + 4 for n, v in request.headers)
+        if size > self._limits.max_header_bytes:
+            too_large = errors.headers_too_large(self._limits.max_header_bytes)
+            self._problem = self._problem or too_large
 
     def _expect(self, value: bytes) -> None:
         if value.lower() != b"100-continue":
             shown = errors.shown(value.decode("latin-1"))
             message = f"header Expect: {shown} is not '100-continue'"
-            self._problem = self._problem or errors.problem(417, message, "invalid_header", "Expect")
+            odd = errors.problem(417, message, "invalid_header", "Expect")
+            self._problem = self._problem or odd
         elif self._problem is None and not self._busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -255,14 +264,38 @@ class Inbound(asyncio.Protocol):
         request.arrived = self._door.clock()
         chunks = request.chunks
         request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if not self._busy:
-            self._start(request)
-        elif len(self._queue) < MAX_PIPELINED:
+        if len(self._queue) < MAX_PIPELINED:
             self._queue.append(request)
         else:
             self._problem = _bad_request(f"more than {MAX_PIPELINED} requests were sent ahead")
 
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read a request again as if it had not asked for another protocol.
+
+        A server may ignore the wish (RFC 9110, section 7.8), and Java's client sends it with
+        every request; but the parser takes what follows the head for the other protocol's.
+        """
+        request = self._queue.pop() if self._queue else self._request
+        self._parser = httptools.HttpRequestParser(self)
+        if self._problem is not None:
+            self.data_received(b"")
+            return
+        lines = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in request.headers
+            if name not in {b"upgrade", b"connection"}
+        ]
+        start = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
+        self.data_received(b"".join((start, *lines, b"\r\n", rest)))
+
     # requests
+
+    def _go_on(self) -> None:
+        """Start the next request; where none waits, refuse what could not be read as one."""
+        if self._queue:
+            self._start(self._queue.popleft())
+        elif self._problem is not None:
+            self.refuse(self._problem)
 
     def _start(self, request: Incoming) -> None:
         self._busy = True
@@ -324,12 +357,9 @@ class Inbound(asyncio.Protocol):
         if not keep_alive or self._last_request:
             self.transport.close()
             return
-        if self._queue:
-            self._start(self._queue.popleft())
-        elif self._problem is not None:
-            self.refuse(self._problem)
-        elif self._state is _State.IDLE:
+        if self._state is _State.IDLE:
             self._deadline = self._door.clock() + self._limits.keep_alive_s
+        self._go_on()
 
     def refuse(self, problem: errors.Problem) -> None:
         """Answer what could not be read as a request, and close."""
@@ -354,11 +384,6 @@ class Inbound(asyncio.Protocol):
         parts.append(b"content-length: %d\r\n\r\n" % len(body))
         parts.append(body)
         self.transport.write(b"".join(parts))
-
-    def _queue_or_current_closes(self) -> None:
-        if self._queue:
-            self._queue[-1].keep_alive = False
-        self._last_request = True
 
     # uvicorn and the sweep
 

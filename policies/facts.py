@@ -6,7 +6,9 @@ lengths are tokens unless a name says otherwise; a share is 0..1.
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from annotated_types import Gt
 
 
 class SlaClass(StrEnum):
@@ -37,11 +39,15 @@ class OnMiss(StrEnum):
 class Targets:
     """Latency targets, all counted from arrival; None where there is none."""
 
-    first_token_s: float | None = None
-    per_token_s: float | None = None
-    """Mean time per output token after the first."""
-    deadline_s: float | None = None
-    """The whole answer."""
+    first_token_s: Annotated[float, Gt(0)] | None = None
+    """Until the first output token, s."""
+    per_token_s: Annotated[float, Gt(0)] | None = None
+    """Mean time per output token after the first, s."""
+    deadline_s: Annotated[float, Gt(0)] | None = None
+    """Until the whole answer is there, s."""
+
+
+NO_TARGETS = Targets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,10 @@ class Wish:
     """What the caller asked for; None leaves it to the policy."""
 
     sla_class: SlaClass | None = None
-    targets: Targets = Targets()
+    targets: Targets = NO_TARGETS
+    patience_s: float | None = None
+    """When the caller will have given up, from arrival, s. It bounds the wait but says nothing of
+    urgency: a client library sends its timeout with every request, interactive or not."""
     on_miss: OnMiss | None = None
     may_wait: bool = True
     """False: answer now or refuse now."""

@@ -85,6 +85,8 @@ class RequestFacts:
     """The caller's bound on output tokens; None where it set none."""
     choices: int = 1
     """Answers asked for at once (`n`); each costs its own output."""
+    streams: bool = True
+    """False: the answer comes as a whole, so that its first token is never seen."""
     wish: Wish = ANYTHING
     tenant: str = ""
     session: str | None = None
@@ -119,12 +121,13 @@ class Reason(StrEnum):
 
     HOME = "home"
     SPILL = "spill"
+    """Home was full or down; a pool of the other profile took it."""
     RECLAIM = "reclaim"
     AFFINITY = "affinity"
     RETRY = "retry"
     HEDGE = "hedge"
     ONLY = "only"
-    """No other endpoint could take it."""
+    """No pool of its home profile serves the model."""
 
 
 class RefusalReason(StrEnum):
@@ -160,7 +163,7 @@ class FailureKind(StrEnum):
     """The engine refused for want of room (429, 503, in-stream overload): not sick."""
     BROKEN = "broken"
     """The engine failed (5xx, 424, garbage, reset)."""
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a token of text
     IDLE_TIMEOUT = "idle_timeout"
     """Began to answer and then stood still."""
     REJECTED = "rejected"
@@ -186,9 +189,13 @@ class Load(Protocol):
     """
 
     @property
-    def running(self) -> int | None: ...
+    def running(self) -> int | None:
+        """Requests that it works on."""
+
     @property
-    def waiting(self) -> int | None: ...
+    def waiting(self) -> int | None:
+        """Requests in its own queue."""
+
     @property
     def kv_usage(self) -> float | None:
         """Share of the KV cache in use, 0..1."""

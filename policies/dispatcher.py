@@ -12,7 +12,7 @@ from math import inf
 from random import Random
 
 from policies import admission
-from policies.classify import Ask, classify
+from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.endpoints.policy import EndpointPolicy
 from policies.facts import (
@@ -23,6 +23,7 @@ from policies.facts import (
     Reason,
     Refuse,
     RequestFacts,
+    SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, State
@@ -155,6 +156,12 @@ class Dispatcher:
         elif kind is FailureKind.STALE_CONNECTION:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def class_of(self, facts: RequestFacts) -> SlaClass:
+        """Return the class that a request would be served as."""
+        model = self._catalogue.models.get(facts.model)
+        standard = model.standard if model is not None else standard_of(self.policy, facts.model)
+        return classify(facts, standard, self.lengths, 0.0).sla_class
 
     def left(self, ticket: Ticket, now: float) -> None:
         """Forget a waiting request whose caller hung up, also if it was sent just before."""

@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 
 from engines.engine import Route
 from router import errors
-from router.wire.limits import Limits
+from router.settings import Limits
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16

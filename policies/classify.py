@@ -1,0 +1,199 @@
+"""A request and the policy, into what routing asks of it: class, targets, deadlines, lengths.
+
+Pure: the learned lengths are read, never changed.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from policies.facts import (
+    ANYTHING,
+    NO_TARGETS,
+    OnMiss,
+    RequestFacts,
+    SlaClass,
+    Targets,
+    Wish,
+)
+from policies.lengths import Lengths
+from policies.policy import Classification, Policy, ProfilePolicy
+
+RANK: Final = {sla_class: rank for rank, sla_class in enumerate(SlaClass)}
+"""Place of a class in the order of precedence, 0 first."""
+
+NO_LIMIT: Final = 1 << 62
+"""More tokens than any request has."""
+
+
+class Why(StrEnum):
+    """What decided a request's class."""
+
+    NAMED = "named"
+    """The caller named it, by header or service tier."""
+    TARGETS = "targets"
+    """The caller's latency targets or deadline."""
+    MODEL = "model"
+    """The default of the model, or of all models."""
+    CEILING = "ceiling"
+    """The caller is entitled to no higher class."""
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request as routing sees it. Made once at arrival and never changed, also not by a retry.
+
+    Times are on the caller's clock.
+    """
+
+    facts: RequestFacts
+    sla_class: SlaClass
+    rank: int
+    """0 interactive, 1 standard, 2 bulk."""
+    why: Why
+    targets: Targets
+    """In effect: the caller's where given, else the policy's."""
+    on_miss: OnMiss
+    arrived_at: float
+    first_token_by: float | None
+    finish_by: float | None
+    """When the whole answer is of no more use: by target, or because the caller will have left."""
+    wait_until: float
+    """Latest moment to be sent; a request that waits longer is refused."""
+    prompt_tokens: int
+    prompt_samples: int
+    """Prompts that `prompt_tokens` rests on; 0 where it is a guess, or exact."""
+    output_p50_tokens: float
+    """All choices together, as is the next."""
+    output_p90_tokens: float
+    output_samples: int
+    """Answers that the two rest on; 0 is a guess."""
+    answer_tokens: float
+    """Longest answer to reckon with, each choice by itself: the caller's bound, else the p90."""
+    fits_predictable: bool
+    """Short enough for pools that are kept predictable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What the policy says of requests for one model; tuples are by rank."""
+
+    default_class: SlaClass
+    classification: Classification
+    targets: tuple[Targets, ...]
+    on_miss: tuple[OnMiss, ...]
+    max_wait_s: tuple[float, ...]
+    max_prompt_tokens: int
+    """Of the predictable pools."""
+    max_answer_tokens: int
+    """Of the predictable pools."""
+
+
+def standard_of(policy: Policy, model: str) -> Standard:
+    """Return what `policy` says of `model`, so that it need not be looked up for each request."""
+    own = policy.models.get(model)
+    classes = [policy.of_class(sla_class) for sla_class in SlaClass]
+    targets = tuple(each.targets for each in classes)
+    default_class = policy.classification.default_class
+    if own is not None:
+        differing = (own.interactive, own.standard, own.bulk)
+        targets = tuple(merged(*pair) for pair in zip(differing, targets, strict=True))
+        default_class = own.default_class or default_class
+    predictable: ProfilePolicy = policy.profiles.predictable
+    return Standard(
+        default_class=default_class,
+        classification=policy.classification,
+        targets=targets,
+        on_miss=tuple(each.on_miss for each in classes),
+        max_wait_s=tuple(each.max_wait_s for each in classes),
+        max_prompt_tokens=predictable.max_prompt_tokens or NO_LIMIT,
+        max_answer_tokens=predictable.max_output_tokens or NO_LIMIT,
+    )
+
+
+def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: float) -> Ask:
+    """Return what routing asks of a request that arrives at `now`."""
+    wish = facts.wish
+    if wish is ANYTHING:
+        sla_class, why = standard.default_class, Why.MODEL
+    else:
+        sla_class, why = class_of(wish, standard)
+    rank = RANK[sla_class]
+    if rank < RANK[facts.ceiling]:
+        sla_class, why, rank = facts.ceiling, Why.CEILING, RANK[facts.ceiling]
+
+    targets = standard.targets[rank]
+    if wish.targets is not NO_TARGETS:
+        targets = merged(wish.targets, targets)
+    on_miss = wish.on_miss or standard.on_miss[rank]
+    first_token_by = None if targets.first_token_s is None else now + targets.first_token_s
+    finish_by = _finish_by(targets.deadline_s, wish.patience_s, now)
+    wait_until = now + standard.max_wait_s[rank]
+    if first_token_by is not None and (on_miss is OnMiss.REJECT or first_token_by > wait_until):
+        wait_until = first_token_by
+    if finish_by is not None and finish_by < wait_until:
+        wait_until = finish_by
+
+    prompt_tokens, prompt_samples = facts.known_prompt_tokens, 0
+    if prompt_tokens is None:
+        ratio = lengths.ratio(facts)
+        prompt_tokens = int(facts.prompt_bytes * ratio.tokens_per_byte) + 1
+        prompt_samples = ratio.samples
+    outputs = lengths.outputs(facts, sla_class, prompt_tokens)
+    p50_tokens, p90_tokens = outputs.p50_tokens, outputs.p90_tokens
+    answer_tokens = p90_tokens
+    if facts.max_tokens is not None:
+        answer_tokens = facts.max_tokens
+        p50_tokens = min(p50_tokens, answer_tokens)
+        p90_tokens = min(p90_tokens, answer_tokens)
+    return Ask(
+        facts,
+        sla_class,
+        rank,
+        why,
+        targets,
+        on_miss,
+        now,
+        first_token_by,
+        finish_by,
+        wait_until,
+        prompt_tokens,
+        prompt_samples,
+        p50_tokens * facts.choices,
+        p90_tokens * facts.choices,
+        outputs.samples,
+        answer_tokens,
+        prompt_tokens <= standard.max_prompt_tokens and answer_tokens <= standard.max_answer_tokens,
+    )
+
+
+def class_of(wish: Wish, standard: Standard) -> tuple[SlaClass, Why]:
+    """Return the class that a wish amounts to, and what decided it."""
+    if wish.sla_class is not None:
+        return wish.sla_class, Why.NAMED
+    targets, tight = wish.targets, standard.classification
+    if (
+        targets.first_token_s is not None
+        and targets.first_token_s <= tight.interactive_first_token_s
+    ) or (targets.per_token_s is not None and targets.per_token_s <= tight.interactive_per_token_s):
+        return SlaClass.INTERACTIVE, Why.TARGETS
+    if targets.first_token_s is None and targets.per_token_s is None and targets.deadline_s:
+        return SlaClass.BULK, Why.TARGETS
+    return standard.default_class, Why.MODEL
+
+
+def merged(wanted: Targets, otherwise: Targets) -> Targets:
+    """Return `wanted`, with what it leaves open taken from `otherwise`."""
+    if wanted is NO_TARGETS:
+        return otherwise
+    return Targets(
+        otherwise.first_token_s if wanted.first_token_s is None else wanted.first_token_s,
+        otherwise.per_token_s if wanted.per_token_s is None else wanted.per_token_s,
+        otherwise.deadline_s if wanted.deadline_s is None else wanted.deadline_s,
+    )
+
+
+def _finish_by(deadline_s: float | None, patience_s: float | None, now: float) -> float | None:
+    if deadline_s is None:
+        return None if patience_s is None else now + patience_s
+    return now + (deadline_s if patience_s is None else min(deadline_s, patience_s))

@@ -48,10 +48,16 @@ def read_body(route: Route, document: Mapping[str, object]) -> Contents:
     if not contents.model:
         raise BadRequest(missing_model())
     required = _REQUIRED.get(route)
-    if required is not None and all(document.get(name) is None for name in required):
-        raise BadRequest(missing_field(required[0]))
+    if required is not None and document.get(required) is None:
+        _refuse_lack(route, document)
     _finish(route, contents)
     return contents
+
+
+def _refuse_lack(route: Route, document: Mapping[str, object]) -> None:
+    """Refuse a request without its main field; embeddings take vLLM's `messages` instead."""
+    if route is not Route.EMBEDDINGS or document.get("messages") is None:
+        raise BadRequest(missing_field(_REQUIRED[route]))
 
 
 def _finish(route: Route, contents: Contents) -> None:
@@ -267,11 +273,10 @@ _FIELDS: Mapping[Route, Mapping[str, _Read]] = {
     Route.TOKENIZE: {**_ANY, "prompt": _text, "messages": _messages, "tools": _tools},
     Route.DETOKENIZE: {**_ANY, "tokens": _prompts},
 }
-_REQUIRED: Mapping[Route, tuple[str, ...]] = {
-    Route.CHAT: ("messages",),
-    Route.MESSAGES: ("messages",),
-    Route.COUNT_TOKENS: ("messages",),
-    Route.EMBEDDINGS: ("input", "messages"),
+_REQUIRED: Mapping[Route, str] = {
+    Route.CHAT: "messages",
+    Route.MESSAGES: "messages",
+    Route.COUNT_TOKENS: "messages",
+    Route.EMBEDDINGS: "input",
 }
-"""Fields of which one must be there; the first is named where none is."""
 _GENERATING = frozenset({Route.CHAT, Route.COMPLETIONS, Route.RESPONSES, Route.MESSAGES})

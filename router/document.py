@@ -72,10 +72,6 @@ class Document(Generic[T]):
         document: dict[str, Any] = self._adapter.dump_python(value, mode="json")
         return document
 
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema, with each key's docstring as its description."""
-        return self._adapter.json_schema()
-
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `under` with what `over` says, table by table."""

@@ -160,7 +160,9 @@ def _flaws(kind: Any, error: ErrorDetails) -> Iterator[Flaw]:
             message = f"must be {_WANTED[type_].format(**context)}, not {_shown(value)}"
             yield Flaw(place(where), message)
         case _:
-            yield Flaw(place(where), f"{error['msg'].lower()}, not {_shown(value)}")
+            yield Flaw(
+                place(where), f"{error['msg'].removeprefix('Input ').lower()}, not {_shown(value)}"
+            )
 
 
 def _at(kind: Any, way: Iterable[int | str]) -> Any:

@@ -46,7 +46,9 @@ def scraped(metrics: Metrics, accept: str = "", beside: CollectorRegistry | None
     return text.decode()
 
 
-def values(metrics: Metrics, read=read_plain, accept: str = "") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def values(
+    metrics: Metrics, read=read_plain, accept: str = ""
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return every sample's value by name and labels, as a Prometheus parser reads them."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value

@@ -72,10 +72,6 @@ class Document(Generic[T]):
         document: dict[str, Any] = self._adapter.dump_python(value, mode="json")
         return document
 
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema, with each key's docstring as its description."""
-        return self._adapter.json_schema()
-
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `under` with what `over` says, table by table."""
@@ -164,7 +160,9 @@ def _flaws(kind: Any, error: ErrorDetails) -> Iterator[Flaw]:
             message = f"must be {_WANTED[type_].format(**context)}, not {_shown(value)}"
             yield Flaw(place(where), message)
         case _:
-            yield Flaw(place(where), f"{error['msg'].lower()}, not {_shown(value)}")
+            yield Flaw(
+                place(where), f"{error['msg'].removeprefix('Input ').lower()}, not {_shown(value)}"
+            )
 
 
 def _at(kind: Any, way: Iterable[int | str]) -> Any:

@@ -9,12 +9,10 @@ import orjson
 from router.config import CONFIG, describe, load
 from router.document import ConfigError
 
-SUMMARY = "show what a configuration file means, or every mistake in it"
 EXAMPLE = """\
 example:
   headway check headway.toml            everything that was understood, defaults included
   headway check headway.toml --json     the same, or the mistakes, for a script
-  headway check --schema > headway.schema.json    for an editor that completes and explains keys
 
 Exits with 0 where the file is right and with 2 where it is not.
 """
@@ -22,19 +20,12 @@ Exits with 0 where the file is right and with 2 where it is not.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("file", nargs="?", type=Path, help="the configuration, TOML")
+    parser.add_argument("file", type=Path, help="the configuration, TOML")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
-    parser.add_argument("--schema", action="store_true", help="print the JSON schema of the file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the file; returns the exit status."""
-    if args.schema:
-        _print_json(CONFIG.schema())
-        return 0
-    if args.file is None:
-        sys.stderr.write("headway check: which file? try 'headway check headway.toml'\n")
-        return 2
     try:
         config = load(args.file)
     except ConfigError as error:

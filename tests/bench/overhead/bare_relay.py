@@ -37,6 +37,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self, engine: Engine, caller: "Caller") -> None:
         self.engine = engine
         self.caller: Caller | None = caller
+        self.parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,7 +46,6 @@ class Upstream(asyncio.Protocol):
     def send(self, caller: "Caller", data: bytes) -> None:
         """Begin a request: its head and what has come of its body."""
         self.caller = caller
-        self.parser = httptools.HttpResponseParser(self)
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -103,6 +103,8 @@ class Caller(asyncio.Protocol):
         self.upstream: Upstream | None = None
         self.out: list[bytes] = []
         """What is to be written before the call that reads it returns."""
+        self.full = False
+        """The caller reads more slowly than the engine writes."""
         self.busy = False
         """From a request's head until its answer is whole."""
         self.later: deque[bytes] = deque()
@@ -201,16 +203,20 @@ class Caller(asyncio.Protocol):
 
     def answered(self) -> None:
         """Be ready for the next request; it may have come already."""
+        if self.full and self.upstream is not None:
+            self.upstream.transport.resume_reading()
         self.upstream = None
         self.busy = False
         while self.later and not (self.busy and self.whole):
             self.data_received(self.later.popleft())
 
     def pause_writing(self) -> None:
+        self.full = True
         if self.upstream is not None:
             self.upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self.upstream is not None:
             self.upstream.transport.resume_reading()
 

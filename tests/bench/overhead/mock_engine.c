@@ -14,6 +14,8 @@
 #define DEFAULT_INTERVAL_US 10000
 #define SCRATCH_BYTES (1 << 20)
 #define MOST_EVENTS 512
+#define FULL_WAIT_NS 1000000 /* before a socket that was full is tried again */
+#define UNPACED_NS 1000      /* between events without a pace, so that others have their turn */
 
 typedef struct {
     int fd;
@@ -290,6 +292,8 @@ static void close_if_done(Connection *connection) {
     if (done) close_connection(connection);
 }
 
+static uint64_t at_least(uint64_t least, uint64_t value) { return value > least ? value : least; }
+
 /* Sends every event that is due. One that finds the socket full waits for its next turn. */
 static void send_due(void) {
     uint64_t now = now_ns();
@@ -306,8 +310,10 @@ static void send_due(void) {
             close_if_done(connection);
             continue;
         }
-        /* At least a microsecond: a stream without a pace must not hold up the others. */
-        connection->due_ns += connection->interval_ns > 0 ? connection->interval_ns : 1000;
+        if (connection->out.length > 0)
+            connection->due_ns = now + at_least(FULL_WAIT_NS, connection->interval_ns);
+        else
+            connection->due_ns += at_least(UNPACED_NS, connection->interval_ns);
         sift(1);
     }
 }

@@ -77,7 +77,7 @@ http {{
 
 
 def nginx(place: Place) -> list[str]:
-    """One worker, kept connections, no buffering of answers, request bodies kept in memory."""
+    """Write the configuration: one worker, kept connections, nothing buffered on disk."""
     user = "user root;" if os.geteuid() == 0 else ""
     path = place.directory / "nginx.conf"
     path.write_text(NGINX.format(place=place, user=user))
@@ -92,7 +92,7 @@ def nginx_version() -> str:
 
 
 def bare(place: Place) -> list[str]:
-    """The relay of our own kind that decides nothing."""
+    """Return the command of the relay of our own kind that decides nothing."""
     ports = ["--port", str(place.port), "--engine-port", str(place.engine_port)]
     return [sys.executable, "-m", "tests.bench.overhead.bare_relay", *ports]
 
@@ -118,7 +118,7 @@ endpoints = [{{ id = "bulk-0", engine = "vllm", url = "{url}", max_in_flight = 4
 
 
 def headway(place: Place) -> list[str]:
-    """The router as it is served: two pools, both before the one engine."""
+    """Write a configuration of two pools, both before the one engine; return the command."""
     path = place.directory / "headway.toml"
     path.write_text(CONFIG.format(place=place, url=f"http://127.0.0.1:{place.engine_port}"))
     return [sys.executable, "-m", "router", "serve", str(path)]

@@ -108,6 +108,14 @@ def free_port() -> int:
         return port
 
 
+def require_free(port: int) -> None:
+    """Raise `ChildFailed` if something listens on a loopback port: it would be taken for ours."""
+    with socket.socket() as caller:
+        caller.settimeout(1.0)
+        if caller.connect_ex(("127.0.0.1", port)) == 0:
+            raise ChildFailed(f"port {port} is taken by another program; choose a free one")
+
+
 def _answers(url: str) -> bool:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=1.0)

@@ -18,6 +18,7 @@ from rich.live import Live
 from engines.launch.child import ChildFailed, free_port
 from engines.launch.llamacpp import MODEL, EngineMissing, require_engine
 from router.demo import screen
+from router.demo.crowd import CROWD
 from router.demo.stage import Stage, stage
 from router.demo.tally import Tally
 
@@ -77,16 +78,18 @@ def _require_parts() -> None:
 async def _perform(running: Stage, seconds: float | None, console: Console) -> tuple[Tally, float]:
     """Run the traffic and keep the table fresh; return what was counted, and in how long."""
     # Imported late: without the SDK there is still a helpful message to be printed.
-    from router.demo.traffic import tally_of_the_crowd, traffic  # noqa: PLC0415
+    from router.demo.traffic import traffic  # noqa: PLC0415
 
-    tally = tally_of_the_crowd()
+    tally = Tally({callers.sla_class: callers.targets for callers in CROWD})
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     began_at = time.monotonic()
     elapsed_s = 0.0
     async with asyncio.TaskGroup() as tasks:
-        callers = tasks.create_task(traffic(f"{running.url}/v1", MODEL, tally, Random(_SEED)))
+        callers = tasks.create_task(
+            traffic(f"{running.url}/v1", MODEL, CROWD, tally, Random(_SEED))
+        )
         with Live(console=console, auto_refresh=False, transient=True) as view:
             while not over.is_set() and (seconds is None or elapsed_s < seconds):
                 view.update(screen.live(tally, elapsed_s, seconds), refresh=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.engine import Kind
-from engines.launch.child import Child, child, free_port
+from engines.launch.child import Child, child, free_port, require_free
 from engines.launch.llamacpp import MODEL, llamacpp
 from engines.launch.profiles import SHAPES, Profile
 
@@ -42,6 +42,7 @@ def stage(folder: Path, port: int, say: Callable[[str], None]) -> Iterator[Stage
     Raises `EngineMissing` or `ChildFailed`, whose messages are for the person at the terminal.
     """
     with ExitStack() as running:
+        require_free(port)
         pools, servers = [], []
         for profile in Profile:
             slots = SHAPES[Kind.LLAMACPP, profile].slots

@@ -2,25 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from random import Random
 
 import openai
 from openai.types.chat import ChatCompletionChunk
 
 from policies.facts import SlaClass
-from router.demo.crowd import CROWD, Callers
+from router.demo.crowd import Callers
 from router.demo.tally import Answer, NoAnswer, Tally
 
 GENEROUS_S = 300.0
 """The client's own limit; the router's are to be seen, not this one."""
 
 
-def tally_of_the_crowd() -> Tally:
-    """Return an empty tally with a row for each kind of caller."""
-    return Tally({callers.sla_class: callers.targets for callers in CROWD})
-
-
-async def traffic(base_url: str, model: str, tally: Tally, rng: Random) -> None:
+async def traffic(
+    base_url: str, model: str, crowd: Sequence[Callers], tally: Tally, rng: Random
+) -> None:
     """Send the crowd's requests to `base_url` and count them in `tally`, until cancelled."""
     async with (
         openai.AsyncOpenAI(
@@ -31,7 +29,7 @@ async def traffic(base_url: str, model: str, tally: Tally, rng: Random) -> None:
         ) as client,
         asyncio.TaskGroup() as tasks,
     ):
-        for callers in CROWD:
+        for callers in crowd:
             caller = Caller(client, model, callers, tally, Random(rng.random()))
             if callers.arrivals_per_s:
                 tasks.create_task(caller.arrive_at_random(tasks))

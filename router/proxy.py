@@ -273,9 +273,8 @@ class Exchange:
         if not attempt.in_events:
             transport.abort()
             return
-        transport.write(
-            self._head + self._relay.event(errors.event(problem, anthropic=self.route in ANTHROPIC)) + self._relay.abandon
-        )
+        event = errors.event(problem, anthropic=self.route in ANTHROPIC)
+        transport.write(self._head + self._relay.event(event) + self._relay.abandon)
         self._head = b""
 
     def _give_back(self, ending: Ending) -> None:

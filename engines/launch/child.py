@@ -59,16 +59,19 @@ class Child:
         """Return as soon as a GET of `url` is answered 200; raise `ChildFailed` if it never is."""
         give_up_at = time.monotonic() + timeout_s
         while not _answers(url):
-            if self.exit_code is not None:
-                raise ChildFailed(
-                    f"{self.module} ended with exit code {self.exit_code} before {url} answered"
-                    f"{self._log_tail()}"
-                )
+            self.must_run()
             if time.monotonic() > give_up_at:
                 raise ChildFailed(
                     f"{self.module} did not answer {url} within {timeout_s:g} s{self._log_tail()}"
                 )
             time.sleep(_POLL_S)
+
+    def must_run(self) -> None:
+        """Raise `ChildFailed` if it has ended."""
+        if self.exit_code is not None:
+            raise ChildFailed(
+                f"{self.module} ended with exit code {self.exit_code}{self._log_tail()}"
+            )
 
     def stop(self, timeout_s: float = STOP_S) -> int:
         """End the child, by force after `timeout_s`, and return its exit code."""
@@ -103,6 +106,14 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def require_free(port: int) -> None:
+    """Raise `ChildFailed` if something listens on a loopback port: it would be taken for ours."""
+    with socket.socket() as caller:
+        caller.settimeout(1.0)
+        if caller.connect_ex(("127.0.0.1", port)) == 0:
+            raise ChildFailed(f"port {port} is taken by another program; choose a free one")
 
 
 def _answers(url: str) -> bool:

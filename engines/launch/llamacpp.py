@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.engine import Kind
-from engines.launch.child import Child, child
+from engines.launch.child import Child, child, require_free
 from engines.launch.profiles import CONTEXT_TOKENS, Profile, arguments
 
 MODEL = "smollm2-135m"
@@ -67,9 +67,11 @@ def llamacpp(
 ) -> Iterator[LlamaCpp]:
     """Serve the bundled model on a loopback port, in a process of its own, while the block lasts.
 
-    Raises `EngineMissing` before anything starts, `ChildFailed` if the server does not come up.
+    Raises `EngineMissing` before anything starts, `ChildFailed` if the port is taken or
+    the server does not come up.
     """
     require_engine()
+    require_free(port)
     url = f"http://127.0.0.1:{port}"
     flags = arguments(Kind.LLAMACPP, profile, slots=slots)
     with child("engines.launch.llamacpp", ["--port", f"{port}", *flags], log_path) as process:
@@ -133,7 +135,7 @@ def serve(options: argparse.Namespace) -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model or model_path())
-    params.model_alias = options.alias
+    params.model_alias = {options.alias}
     params.hostnames = [options.host]
     params.port = options.port
     params.n_parallel = options.parallel

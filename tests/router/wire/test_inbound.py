@@ -12,9 +12,9 @@ from tests.fakes.transport import FakeTransport
 
 LIMITS = Limits(max_header_bytes=2000, max_body_bytes=100)
 BODY = b'{"model":"m"}'
-GOOD = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+GOOD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(BODY),
+    BODY,
 )
 
 

@@ -258,9 +258,7 @@ RESET = "the connection was reset"
         ),
     ],
 )  # fmt: skip
-async def test_a_broken_answer_is_one_failure_and_leaves_no_connection(
-    group, script, kind, detail
-):
+async def test_a_broken_answer_is_one_failure_and_leaves_no_connection(group, script, kind, detail):
     async with scripted_engine(script) as engine:
         pool = pool_to(engine, group)
         heard = await asked(pool)
@@ -313,9 +311,7 @@ async def test_a_handshake_that_does_not_end_is_not_reached(group):
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
-        where = address(
-            f"https://127.0.0.1:{mute.getsockname()[1]}", ssl.create_default_context()
-        )
+        where = address(f"https://127.0.0.1:{mute.getsockname()[1]}", ssl.create_default_context())
         pool = Pool(
             where,
             loop=asyncio.get_running_loop(),

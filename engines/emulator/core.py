@@ -240,7 +240,9 @@ class EmulatedEngine:
 
     def _bound(self) -> float:
         loop = self._loop
-        return loop.flight[0].done_s if self._is_watched else loop.bound(still=not self._arriving)
+        if self._is_watched or (self._arriving and self._scheduler.evicts):
+            return loop.flight[0].done_s
+        return loop.bound(still=not self._arriving)
 
     @property
     def _is_watched(self) -> bool:

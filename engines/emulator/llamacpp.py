@@ -16,6 +16,7 @@ from engines.emulator.spec import EngineSpec, LlamaCpp
 class LlamaCppScheduler:
     """See the module."""
 
+    evicts = False
     preemptions = 0
 
     def __init__(self, spec: EngineSpec, knobs: LlamaCpp) -> None:

@@ -19,6 +19,8 @@ class Scheduler(Protocol):
     """The jobs that hold a place: memory, a slot, a part in the batch."""
     max_running: int
     preemptions: int
+    evicts: bool
+    """Taking one job in can push another out."""
 
     def refuse(self, job: Job, *, held: int) -> Refused | None:
         """Say whether the API server turns a job away; `held` jobs have been taken and not ended."""

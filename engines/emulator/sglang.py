@@ -33,6 +33,8 @@ class SglangScheduler:
         self._unfinished: Sequence | None = None
         """The one prompt that did not fit a chunk as a whole."""
         self._head_is_stuck = False
+        """The head was tried in vain; it is tried again when somebody has left."""
+        self.evicts = knobs.enable_priority_scheduling and knobs.max_queued_requests is not None
 
     @property
     def waiting(self) -> int:
@@ -125,8 +127,10 @@ class SglangScheduler:
             tokens = min(self._unfinished.remaining_prompt, budget)
             budget -= tokens
             self._compute(self._unfinished, tokens, step)
-        self._head_is_stuck = False
-        while budget > 0 and (sequence := self._waiting.head()) is not None:
+        while budget > 0 and not self._head_is_stuck:
+            sequence = self._waiting.head()
+            if sequence is None:
+                return
             tokens = self._try_admit(sequence, budget)
             if not tokens:
                 self._head_is_stuck = True
@@ -215,6 +219,7 @@ class SglangScheduler:
 
     def _retract(self, sequence: Sequence) -> None:
         self._release(sequence)
+        self._head_is_stuck = False
         self.preemptions += 1
         sequence.preemptions += 1
         sequence.restart(self.batch.completed)

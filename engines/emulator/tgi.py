@@ -17,6 +17,7 @@ from engines.emulator.spec import EngineSpec, Tgi
 class TgiScheduler:
     """See the module."""
 
+    evicts = False
     preemptions = 0
 
     def __init__(self, spec: EngineSpec, knobs: Tgi) -> None:
@@ -183,6 +184,7 @@ class TgiScheduler:
             self._release(sequence)
             sequence.blocks, sequence.keys, sequence.computed = blocks, (), 0
             self._waiting.push_front(sequence)
+        self._head_is_stuck = False
 
     def _usable_keys(self, sequence: Sequence) -> int:
         """Return how many keyed blocks may be reused: the last token is always computed."""

@@ -17,6 +17,8 @@ from engines.emulator.spec import EngineSpec, Policy, Vllm
 class VllmScheduler:
     """See the module."""
 
+    evicts = False
+
     def __init__(self, spec: EngineSpec, knobs: Vllm) -> None:
         memory = spec.memory
         self._knobs = knobs

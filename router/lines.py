@@ -70,9 +70,15 @@ class LineWriter:
             self._wanted.set()
 
     def flush(self) -> None:
-        """Write all that waits; may take as long as the target does."""
+        """Write all that waits at this moment; may take as long as the target does.
+
+        What comes meanwhile is left for the next time: written line by line as it comes, each
+        would cost more than a request does.
+        """
         with self._writing:
-            while batch := self._batch():
+            left = len(self._lines)
+            while left > 0 and (batch := self._batch()):
+                left -= len(batch)
                 self._follow()
                 self._write(batch)
 

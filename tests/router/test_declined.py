@@ -63,7 +63,7 @@ def test_some_refusals_are_never_repeated_by_the_client_library(reason: RefusalR
 def test_an_unknown_model_is_a_404_that_lists_the_known_ones():
     problem = declined.unknown_model("llama-4", ["qwen3-32b", "llama-3.1-8b"])
 
-    assert problem.message == ("the model 'llama-4' does not exist; known: llama-3.1-8b, qwen3-32b")
+    assert problem.message == ("no pool serves model 'llama-4'; known: llama-3.1-8b, qwen3-32b")
     assert (problem.status, problem.code, problem.param) == (404, "model_not_found", "model")
 
 

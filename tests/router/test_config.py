@@ -606,6 +606,7 @@ def without_none(value: object) -> object:
             return value
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), PLAIN, max_size=5))
 def test_whatever_is_written_as_toml_is_read_back(document):
     assert tomllib.loads(toml.text(document)) == without_none(document)

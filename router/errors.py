@@ -58,6 +58,7 @@ TYPES: Mapping[int, tuple[str, str]] = {
     408: ("timeout_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
     415: ("invalid_request_error", "invalid_request_error"),
+    417: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),
     431: ("invalid_request_error", "request_too_large"),
     500: ("server_error", "api_error"),

@@ -12,7 +12,15 @@ import pytest
 
 from engines.engine import Discovery, Engine, EngineLoad, Kind
 from engines.registry import ENGINES
-from router.probe import JITTER, MAX_ANSWER_BYTES, MAX_LOAD_PAUSE_S, Prober, Report, Target
+from router.probe import (
+    JITTER,
+    MAX_ANSWER_BYTES,
+    MAX_LOAD_PAUSE_S,
+    MOST_PER_S,
+    Prober,
+    Report,
+    Target,
+)
 from router.settings import Probes
 from tests.fakes.http_engine import GARBAGE, HANG_UP, SILENCE, Answer, HttpEngine
 from tests.fakes.stopped_clock import StoppedClock
@@ -210,6 +218,16 @@ async def test_intervals_vary_by_a_fifth_and_no_more():
         assert all(8 <= pause_s <= 12 for pause_s in scene.clock.pauses_s)
         assert min(scene.clock.pauses_s) < 9
         assert max(scene.clock.pauses_s) > 11
+
+
+async def test_a_large_fleet_is_asked_less_often_so_that_asking_stays_cheap():
+    async with probed(VLLM, times=Probes(health_s=0.01, load_s=0.01)) as scene:
+        for number in range(1, 10):
+            scene.prober.watch(replace(scene.target, id=f"vllm-{number}"), CERTIFICATES)
+        await scene.clock.asleep(20)
+        await scene.clock.wake(20)
+
+        assert scene.clock.pauses_s[-20:] == pytest.approx([10 / MOST_PER_S] * 20, rel=JITTER)
 
 
 async def test_a_state_that_changes_is_logged_once(caplog):

@@ -7,7 +7,7 @@ After any event, while `waiting` is not 0, the caller asks `due` for what follow
 at `next_wake`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random
 
@@ -61,6 +61,11 @@ class Dispatcher:
         """Until then some endpoint is said to have no room."""
         self._catalogue = Catalogue((), policy)
         self._plan(plans)
+
+    @property
+    def waiting_by_rank(self) -> Sequence[int]:
+        """Requests that wait, by rank of class."""
+        return self._queue.by_rank
 
     # Requests
 

@@ -84,27 +84,27 @@ def _wish(asked: Asked, contents: Contents) -> Wish:
     urgency = asked.urgency
     if urgency is None:
         urgency = 3 if contents.priority is None else urgency_of(contents.priority)
-    targets = _targets(asked, contents.stream)
+    targets = _targets(asked)
     if (
         sla_class is None
         and targets is ANYTHING.targets
+        and asked.read_timeout_s is None
         and asked.on_miss is None
         and asked.may_wait
         and urgency == ANYTHING.urgency
     ):
         return ANYTHING
-    return Wish(sla_class, targets, asked.on_miss, asked.may_wait, urgency)
+    return Wish(
+        sla_class,
+        targets,
+        patience_s=asked.read_timeout_s,
+        on_miss=asked.on_miss,
+        may_wait=asked.may_wait,
+        urgency=urgency,
+    )
 
 
-def _targets(asked: Asked, stream: bool) -> Targets:
-    """Return the targets; the client library's read timeout is a deadline for a plain answer only.
-
-    On a stream it bounds each gap between two reads, and an answer may well take longer.
-    """
-    deadline_s = asked.deadline_s
-    timeout_s = asked.read_timeout_s
-    if timeout_s is not None and not stream and (deadline_s is None or timeout_s < deadline_s):
-        deadline_s = timeout_s
-    if asked.first_token_s is None and asked.per_token_s is None and deadline_s is None:
+def _targets(asked: Asked) -> Targets:
+    if asked.first_token_s is None and asked.per_token_s is None and asked.deadline_s is None:
         return ANYTHING.targets
-    return Targets(asked.first_token_s, asked.per_token_s, deadline_s)
+    return Targets(asked.first_token_s, asked.per_token_s, asked.deadline_s)

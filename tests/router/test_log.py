@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.lines import LineWriter
@@ -190,6 +190,7 @@ def test_a_request_is_one_line_of_json_with_its_fields_and_the_time(log_path):
     }
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     model=st.text(st.characters(exclude_categories=())),
     tokens=st.integers(-(2**70), 2**70),

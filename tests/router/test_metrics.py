@@ -134,7 +134,7 @@ def test_the_same_place_has_the_same_series():
     assert metrics.series(*PLACE) is not metrics.series("bulk", "vllm-1", SlaClass.BULK, "llama")
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=2), max_size=12), st.integers(1, 4))
 def test_however_many_models_there_are_the_labels_stay_few(models, bound):
     metrics = Metrics(max_models=bound)
@@ -190,7 +190,7 @@ def test_a_family_that_is_counted_cannot_be_read_from_elsewhere():
 
 
 @FORMATS
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(value=st.text(), number=st.floats())
 def test_whatever_a_label_or_number_is_a_parser_reads_it_back(accept, read, value, number):
     metrics = Metrics()
@@ -289,7 +289,8 @@ def test_every_name_says_headway_and_its_unit_and_every_family_is_in_the_table()
     assert all(family.name.endswith(family.unit) for family in declared)
 
 
-@given(st.lists(st.floats(0, 100)))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 100), max_size=20))
 def test_a_histograms_buckets_are_what_le_says(observed):
     histogram = Histogram((0.1, 1.0, 10.0))
     for value in observed:

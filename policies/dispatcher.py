@@ -455,5 +455,5 @@ class Dispatcher:
             health = endpoint.health
             if health.state is State.DOWN and not health.probed_down:
                 endpoint.try_again()
-                revived = True
+                self._stirred = revived = True
         return revived

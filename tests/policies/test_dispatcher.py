@@ -525,7 +525,7 @@ def test_an_early_trial_serves_who_waits_already():
     )
     for name in ("a", "b"):
         for _ in range(3):
-            made._sickened(made.endpoints[name], 0.0, trial=False)
+            made._roster.sickened(made.endpoints[name], 0.0, trial=False)
     take_down(made, "d")
     sent(made.arrive(facts(), 0.1))
     waits(made.arrive(facts(), 0.1))
@@ -534,6 +534,38 @@ def test_an_early_trial_serves_who_waits_already():
     (answer,) = made.due(0.2)
 
     assert sent(answer).ask.facts.model == "m"
+
+
+def test_an_early_trial_of_a_full_endpoint_is_waited_for():
+    made = dispatcher(plan("a", max_in_flight=1), plan("b"))
+    full = made.endpoints["a"]
+    running = next(
+        taken
+        for taken in (sent(made.arrive(facts(), 0.0)) for _ in range(9))
+        if taken.endpoint is full
+    )
+    for _ in range(3):
+        made._roster.sickened(full, 0.0, trial=False)
+    take_down(made, "b")
+
+    waits(made.arrive(facts(), 0.1))
+    assert full.health.state is State.TRIAL
+
+    made.ended(running, Ending.COMPLETED, 0.2)
+    assert len(made.due(0.2)) == 1
+
+
+def test_a_retry_that_brings_an_early_trial_is_still_a_retry():
+    made = dispatcher(plan("a"), plan("b"))
+    break_three_times(made, 0.0)
+    one = sent(made.arrive(facts(), 0.1))
+
+    again = sent(made.failed(one, BROKEN, 0.1))
+
+    assert (again.endpoint.id, again.reason, again.trial) == ("a", Reason.RETRY, True)
+    made.failed(again, BROKEN, 0.2)
+    assert made.endpoints["a"].health.state is State.DOWN
+    assert made.endpoints["a"].health.retry_at == 2.2
 
 
 def test_with_everything_down_by_probes_a_request_is_refused():

@@ -105,6 +105,16 @@ def test_lanes_are_kept_by_rank(rank):
     ]
 
 
+def test_many_who_leave_early_leave_no_trace():
+    where, queue = lane(), Queue()
+    for number in range(1000):
+        leaves = ticket(number, where)
+        queue.push(leaves)
+        queue.remove(leaves)
+
+    assert len(queue._expiries) <= 65
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 9.0)), max_size=200))
 def test_the_record_of_expiries_stays_in_proportion_to_those_who_wait(steps):
     where, queue = lane(), Queue()

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.endpoints.registry import POLICIES
@@ -64,6 +64,7 @@ sessions = st.none() | st.text(max_size=5)
 
 
 @every_policy
+@settings(max_examples=25)
 @given(fleet=fleets, seed=st.integers(0, 99), session=sessions)
 def test_it_chooses_one_of_those_given_and_changes_none(name, fleet, seed, session):
     policy, before = POLICIES[name](), deepcopy(fleet)
@@ -76,6 +77,7 @@ def test_it_chooses_one_of_those_given_and_changes_none(name, fleet, seed, sessi
 
 
 @every_policy
+@settings(max_examples=25)
 @given(fleet=fleets, seed=st.integers(0, 99))
 def test_the_same_seed_chooses_the_same(name, fleet, seed):
     def choices():

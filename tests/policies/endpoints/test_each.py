@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.endpoints.consistent_hash import BOUND, ConsistentHash
@@ -19,6 +19,7 @@ from tests.policies.endpoints.test_contract import Gauges, Seen, fleets
 RNG = Random(3)
 
 
+@settings(max_examples=25)
 @given(fleet=fleets, seed=st.integers(0, 99), prompt_tokens=st.integers(0, 9000))
 def test_least_tokens_finds_the_least_work_for_the_weight(fleet, seed, prompt_tokens):
     def cost(endpoint):
@@ -113,6 +114,7 @@ def test_one_hot_session_does_not_overload_its_endpoint():
     assert max(each.in_flight for each in fleet) <= BOUND * 400 / 4 + 1
 
 
+@settings(max_examples=25)
 @given(fleet=fleets)
 def test_there_is_always_an_endpoint_within_its_share(fleet):
     chosen = ConsistentHash().choose(ask(session="s"), fleet, RNG, 0.0)

@@ -25,11 +25,11 @@ def prepare(
     """
     is_renamed = upstream_model is not None and question.document.get("model") != upstream_model
     if not is_renamed and not changes:
-        return Prepared(question.route.value, question.body, headers)
+        return Prepared(question.route, question.body, headers)
     document = {**question.document, **changes}
     if is_renamed:
         document["model"] = upstream_model
-    return Prepared(question.route.value, orjson.dumps(document), headers, repairs=is_renamed)
+    return Prepared(question.route, orjson.dumps(document), headers, repairs=is_renamed)
 
 
 def with_public_model(answer: bytes, question: Question) -> bytes:

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-_LINE = re.compile(r'[\w:]+[ \t]*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?[ \t]+(\S+)')
+_LINE = re.compile(r'([\w:]+)[ \t]*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?[ \t]+(\S+)')
 _LABEL = re.compile(r'(\w+)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"')
-_NAME = re.compile(r"[ \t]*([\w:]+)")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n"}
 
@@ -67,25 +66,24 @@ class Samples:
 def read(text: str, names: Collection[str]) -> Samples:
     """Return the samples of `names` in `text`."""
     by_name: dict[str, list[Sample]] = {}
+    beginnings = tuple(names)
     for line in text.split("\n"):
-        start = _NAME.match(line)
-        if start is None or start[1] not in names:
+        # Most lines are not asked for; a name that only begins like one is told apart below.
+        match = _LINE.match(line) if line.startswith(beginnings) else None
+        if match is None or match[1] not in names:
             continue
-        sample = _sample(line, start.start(1))
-        if sample is not None:
-            by_name.setdefault(start[1], []).append(sample)
+        value = _value(match[3])
+        if value is not None:
+            by_name.setdefault(match[1], []).append(Sample(_labels(match[2] or ""), value))
     return Samples(by_name)
 
 
-def _sample(line: str, start: int) -> Sample | None:
-    match = _LINE.match(line, start)
-    if match is None:
-        return None
+def _value(text: str) -> float | None:
     try:
-        value = float(match[2])
+        value = float(text)
     except ValueError:
         return None
-    return Sample(_labels(match[1] or ""), value) if isfinite(value) else None
+    return value if isfinite(value) else None
 
 
 def _labels(text: str) -> dict[str, str]:

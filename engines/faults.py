@@ -35,6 +35,8 @@ _OF_STATUS: Mapping[int, FaultKind] = {
     529: FaultKind.BUSY,
 }
 
+_PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}
+
 # What servers say of a path that they do not have, as opposed to a model.
 _NO_SUCH_ROUTE = frozenset({"not found", "file not found", "404 page not found"})
 
@@ -63,9 +65,8 @@ def _names_no_route(message: str | None) -> bool:
 
 
 def _silence(words: Words) -> str:
-    known = words.status in HTTPStatus._value2member_map_
-    phrase = f" {HTTPStatus(words.status).phrase}" if known else ""
-    return f"the engine answered {words.status}{phrase} without saying why"
+    answered = " ".join(filter(None, (str(words.status), _PHRASES.get(words.status))))
+    return f"the engine answered {answered} without saying why"
 
 
 def _shortened(message: str) -> str:

@@ -1,7 +1,8 @@
 """TGI: predictable batching behind an OpenAI face that needs rewriting on the way in and out."""
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
 
 import orjson
 
@@ -33,13 +34,16 @@ _BEGINNINGS: Mapping[str, FaultKind] = {
     "Tool error": FaultKind.INVALID,
     "Template error": FaultKind.INVALID,
     "Missing template vatiable": FaultKind.INVALID,
+    "unhealthy": FaultKind.BROKEN,
 }
+_VALIDATION = "Input validation error"
 
 # Pieces of validation errors, in lower case. Source: router/src/validation.rs; server.rs.
 TELLTALES: faults.Telltales = (
     ("`inputs` must have less than", FaultKind.CONTEXT_TOO_LONG),
     ("`inputs` tokens + `max_new_tokens` must be", FaultKind.CONTEXT_TOO_LONG),
-    ("grammar is not", FaultKind.UNSUPPORTED),
+    ("grammar is not supported", FaultKind.UNSUPPORTED),
+    ("must have a 'properties' field", FaultKind.UNSUPPORTED),
     ("cannot compile regex from schema", FaultKind.UNSUPPORTED),
     ("modality is not supported", FaultKind.UNSUPPORTED),
     ("suffix is not supported", FaultKind.UNSUPPORTED),
@@ -54,9 +58,6 @@ _RESERVED = "tgi_batch_current_max_tokens"
 _CAPACITY = "tgi_batch_max_total_tokens"
 _STEPS = ("tgi_batch_inference_count", "tgi_batch_inference_success")
 _WANTED = frozenset({_RUNNING, _WAITING, _RESERVED, _CAPACITY, *_STEPS})
-
-_GENERATED = re.compile(rb'"generated_tokens"\s*:\s*(\d+)')
-_INPUT = re.compile(rb'"input_length"\s*:\s*(\d+)')
 
 
 class Tgi:
@@ -81,7 +82,7 @@ class Tgi:
         )
         is_same = document == question.document
         body = question.body if is_same else orjson.dumps(document)
-        return Prepared(question.route.value, body, repairs=True)
+        return Prepared(question.route, body, repairs=True)
 
     def read_fault(self, status: int, body: bytes) -> Fault:
         """Read a refusal: a string and a type, or axum's plain text."""
@@ -141,17 +142,19 @@ class Tgi:
 
 
 def _kind(said: Words) -> FaultKind:
+    message = said.message or ""
     for beginning, kind in _BEGINNINGS.items():
-        if said.message and said.message.startswith(beginning):
+        if message.startswith(beginning):
             return kind
+    if message.startswith(_VALIDATION):
+        said = replace(said, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     return faults.usual_kind(said, TELLTALES)
 
 
 def _detailed(tail: bytes) -> TokenUsage | None:
-    generated = _GENERATED.findall(tail)
-    if not generated:
-        return None
-    prompt = _INPUT.findall(tail)
-    return TokenUsage(
-        prompt_tokens=int(prompt[-1]) if prompt else None, output_tokens=int(generated[-1])
+    details, _ = usage.last_object(tail, b"details", len(tail))
+    output, prompt = (
+        as_count(details.get("generated_tokens")),
+        as_count(details.get("input_length")),
     )
+    return None if output is None else TokenUsage(prompt_tokens=prompt, output_tokens=output)

@@ -12,7 +12,7 @@ from engines.engine import TokenUsage
 from engines.fields import as_count, as_object, parsed
 
 # Usage objects hold objects (the details), and those hold none.
-_OBJECT = re.compile(rb"[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_OBJECT = re.compile(rb"\s*+\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
 
 
 def read_usage(tail: bytes) -> TokenUsage | None:
@@ -41,12 +41,9 @@ def last_object(tail: bytes, name: bytes, end: int) -> tuple[Mapping[str, object
 
     An empty object where there is none.
     """
-    start = max(tail.rfind(b'"%b":{' % name, 0, end), tail.rfind(b'"%b": {' % name, 0, end))
-    if start < 0:
-        return {}, 0
-    brace = tail.index(b"{", start)
-    match = _OBJECT.match(tail, brace + 1)
-    return as_object(parsed(tail[brace : match.end()]) if match else None), start
+    start = tail.rfind(b'"%b":' % name, 0, end)
+    match = _OBJECT.match(tail, start + len(name) + 3) if start >= 0 else None
+    return as_object(parsed(match[0]) if match else None), max(start, 0)
 
 
 def _openai(usage: Mapping[str, object], prompt: str, output: str) -> TokenUsage:

@@ -6,10 +6,13 @@ flat `{"object": "error", …}` (SGLang), Anthropic's `{"type": "error", "error"
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from engines.fields import as_list, as_object, as_text, parsed
+
+LONGEST_BYTES = 8192
+"""Bytes looked at of a body that is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def of_answer(status: int, body: bytes) -> Words:
     if "detail" in document:
         return _of_detail(status, document["detail"])
     words = _of_error(status, _error_in(document) or document)
-    return words if words.message else Words(status, _plain(body), words.param, words.code)
+    return words if words.message else replace(words, message=_plain(body))
 
 
 def of_event(payload: bytes) -> Words | None:
@@ -82,8 +85,8 @@ def _error_in(document: Mapping[str, object]) -> Mapping[str, object] | None:
     error = document.get("error")
     if isinstance(error, dict) and error:
         return error
-    if isinstance(error, str) and error:
-        return {"message": error, "type": document.get("error_type")}
+    if error:
+        return {"message": str(error), "type": document.get("error_type")}
     is_flat = document.get("object") == "error" or document.get("type") == "error"
     return document if is_flat else None
 
@@ -121,7 +124,7 @@ def _of_detail(status: int, detail: object) -> Words:
 
 def _plain(body: bytes) -> str | None:
     """Return a plain-text body fit to be shown; None for HTML, which is for browsers."""
-    text = body.decode(errors="replace").strip()
+    text = body[:LONGEST_BYTES].decode(errors="replace").strip()
     if text.startswith("<"):
         return None
     return as_text("".join(letter for letter in text if letter.isprintable() or letter == "\n"))

@@ -45,7 +45,7 @@ def retry_after_s(ahead: int, per_s: float, patience_s: float, rng: Random) -> f
     if per_s * MOST_RETRY_S < LEAST_RETRY_S:
         return UNKNOWN_RETRY_S
     wait_s = (ahead + 1) / per_s - patience_s
-    spread_s = ceil(wait_s * (1.0 + 0.5 * rng.random()))
+    spread_s = float(ceil(wait_s * (1.0 + 0.5 * rng.random())))
     return min(MOST_RETRY_S, max(LEAST_RETRY_S, spread_s))
 
 
@@ -100,7 +100,7 @@ def would_queue(ask: Ask, back_s: float) -> Refuse:
     """Refuse a caller that asked not to wait."""
     return Refuse(
         RefusalReason.NO_QUEUE,
-        f"every slot that a {ask.sla_class} request may have is taken, and it asked not to wait",
+        f"every slot that the class {ask.sla_class} may have is taken, and it asked not to wait",
         retry_after_s=back_s,
     )
 
@@ -124,7 +124,7 @@ def late(ask: Ask, now: float, back_s: float) -> Refuse:
         limit = f"its first-token target of {ask.first_token_by - ask.arrived_at:.3g} s"
         reason = RefusalReason.DEADLINE
     else:
-        limit = f"the {ask.wait_until - ask.arrived_at:.3g} s that a {ask.sla_class} request waits"
+        limit = f"the {ask.wait_until - ask.arrived_at:.3g} s that the class {ask.sla_class} waits"
         reason = RefusalReason.EXPIRED
     return Refuse(reason, f"no slot within {passed_s:.3g} s, past {limit}", retry_after_s=back_s)
 

@@ -16,7 +16,7 @@ from policies.facts import (
     Targets,
     Wish,
 )
-from policies.lengths import Lengths
+from policies.lengths import NO_OUTPUTS, Lengths, kind
 from policies.policy import Classification, Policy, ProfilePolicy
 
 RANK: Final = {sla_class: rank for rank, sla_class in enumerate(SlaClass)}
@@ -37,6 +37,13 @@ class Why(StrEnum):
     """The default of the model, or of all models."""
     CEILING = "ceiling"
     """The caller is entitled to no higher class."""
+
+
+# A member looked up on its class costs more than a name of this module.
+HIGHEST: Final = SlaClass.INTERACTIVE
+BY_NAME: Final = Why.NAMED
+BY_MODEL: Final = Why.MODEL
+REJECT: Final = OnMiss.REJECT
 
 
 @dataclass(slots=True, eq=False)
@@ -115,37 +122,31 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
     """Return what routing asks of a request that arrives at `now`."""
     wish = facts.wish
     if wish is ANYTHING:
-        sla_class, why = standard.default_class, Why.MODEL
+        sla_class, why = standard.default_class, BY_MODEL
     else:
         sla_class, why = class_of(wish, standard)
     rank = RANK[sla_class]
-    if rank < RANK[facts.ceiling]:
+    if facts.ceiling is not HIGHEST and rank < RANK[facts.ceiling]:
         sla_class, why, rank = facts.ceiling, Why.CEILING, RANK[facts.ceiling]
-
     targets = standard.targets[rank]
     if wish.targets is not NO_TARGETS:
         targets = merged(wish.targets, targets)
     on_miss = wish.on_miss or standard.on_miss[rank]
     first_token_by = None if targets.first_token_s is None else now + targets.first_token_s
     finish_by = _finish_by(targets.deadline_s, wish.patience_s, now)
-    wait_until = now + standard.max_wait_s[rank]
-    if first_token_by is not None and (on_miss is OnMiss.REJECT or first_token_by > wait_until):
-        wait_until = first_token_by
-    if finish_by is not None and finish_by < wait_until:
-        wait_until = finish_by
 
+    seen = lengths.seen(facts)
     prompt_tokens, prompt_samples = facts.known_prompt_tokens, 0
     if prompt_tokens is None:
-        ratio = lengths.ratio(facts)
-        prompt_tokens = int(facts.prompt_bytes * ratio.tokens_per_byte) + 1
-        prompt_samples = ratio.samples
-    outputs = lengths.outputs(facts, sla_class, prompt_tokens)
-    p50_tokens, p90_tokens = outputs.p50_tokens, outputs.p90_tokens
+        prompt_tokens = 1 + int(facts.prompt_bytes * seen.tokens_per_byte)
+        prompt_samples = seen.samples
+    outputs = seen.outputs.get(kind(rank, prompt_tokens), NO_OUTPUTS)
+    p50_tokens, p90_tokens, bound = outputs.p50_tokens, outputs.p90_tokens, facts.max_tokens
     answer_tokens = p90_tokens
-    if facts.max_tokens is not None:
-        answer_tokens = facts.max_tokens
-        p50_tokens = min(p50_tokens, answer_tokens)
-        p90_tokens = min(p90_tokens, answer_tokens)
+    if bound is not None:
+        answer_tokens = bound
+        p50_tokens = min(bound, p50_tokens)
+        p90_tokens = min(bound, p90_tokens)
     return Ask(
         facts,
         sla_class,
@@ -156,7 +157,7 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
         now,
         first_token_by,
         finish_by,
-        wait_until,
+        _wait_until(now + standard.max_wait_s[rank], first_token_by, finish_by, on_miss),
         prompt_tokens,
         prompt_samples,
         p50_tokens * facts.choices,
@@ -170,7 +171,7 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
 def class_of(wish: Wish, standard: Standard) -> tuple[SlaClass, Why]:
     """Return the class that a wish amounts to, and what decided it."""
     if wish.sla_class is not None:
-        return wish.sla_class, Why.NAMED
+        return wish.sla_class, BY_NAME
     targets, tight = wish.targets, standard.classification
     if (
         targets.first_token_s is not None
@@ -179,7 +180,7 @@ def class_of(wish: Wish, standard: Standard) -> tuple[SlaClass, Why]:
         return SlaClass.INTERACTIVE, Why.TARGETS
     if targets.first_token_s is None and targets.per_token_s is None and targets.deadline_s:
         return SlaClass.BULK, Why.TARGETS
-    return standard.default_class, Why.MODEL
+    return standard.default_class, BY_MODEL
 
 
 def merged(wanted: Targets, otherwise: Targets) -> Targets:
@@ -197,3 +198,13 @@ def _finish_by(deadline_s: float | None, patience_s: float | None, now: float) -
     if deadline_s is None:
         return None if patience_s is None else now + patience_s
     return now + (deadline_s if patience_s is None else min(deadline_s, patience_s))
+
+
+def _wait_until(
+    policy_end: float, first_token_by: float | None, finish_by: float | None, on_miss: OnMiss
+) -> float:
+    """Return when waiting ends: a late answer is worth waiting for only where it is wanted."""
+    end = policy_end
+    if first_token_by is not None and (first_token_by > end or on_miss is REJECT):
+        end = first_token_by
+    return finish_by if finish_by is not None and finish_by < end else end

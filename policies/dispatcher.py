@@ -7,12 +7,12 @@ After any event, while `waiting` is not 0, the caller asks `due` for what follow
 at `next_wake`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random
 
 from policies import admission
-from policies.classify import Ask, classify
+from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.endpoints.policy import EndpointPolicy
 from policies.facts import (
@@ -23,6 +23,7 @@ from policies.facts import (
     Reason,
     Refuse,
     RequestFacts,
+    SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, State
@@ -58,7 +59,13 @@ class Dispatcher:
         """When the next endpoint that is down gets its trial."""
         self._busy_until = -inf
         """Until then some endpoint is said to have no room."""
+        self._catalogue = Catalogue((), policy)
         self._plan(plans)
+
+    @property
+    def waiting_by_rank(self) -> Sequence[int]:
+        """Requests that wait, by rank of class."""
+        return self._queue.by_rank
 
     # Requests
 
@@ -106,11 +113,11 @@ class Dispatcher:
 
         Token counts are the engine's own, None where it does not tell.
         """
-        endpoint, trial = flight.endpoint, flight.trial
+        ask, endpoint, trial = flight.ask, flight.endpoint, flight.trial
         if not endpoint.give(flight):
             return
         self._stirred = True
-        model = self._catalogue.models.get(flight.ask.facts.model)
+        model = self._catalogue.models.get(ask.facts.model)
         if model is not None:
             model.drain.ended(now)
         match ending:
@@ -118,20 +125,19 @@ class Dispatcher:
                 endpoint.completed += 1
                 if not endpoint.health.spotless:
                     endpoint.worked(trial=trial)
-                self._learn(flight.ask, prompt_tokens, output_tokens)
+                self.lengths.learn(
+                    ask.facts,
+                    ask.rank,
+                    ask.prompt_tokens,
+                    prompt_tokens=prompt_tokens,
+                    output_tokens=output_tokens,
+                )
             case Ending.FAILED:
                 self._sickened(endpoint, now, trial=trial)
             case Ending.REJECTED:
                 endpoint.rejected += 1
             case Ending.ABANDONED:
                 endpoint.abandoned += 1
-
-    def _learn(self, ask: Ask, prompt_tokens: int | None, output_tokens: int | None) -> None:
-        """Take in the lengths of a completed request, as far as the engine told them."""
-        if prompt_tokens:
-            self.lengths.learn_prompt(ask.facts, prompt_tokens)
-        if output_tokens:
-            self.lengths.learn_output(ask.facts, ask.sla_class, ask.prompt_tokens, output_tokens)
 
     def failed(
         self, flight: Flight, kind: FailureKind, now: float, *, retry_after_s: float | None = None
@@ -156,9 +162,14 @@ class Dispatcher:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
 
+    def class_of(self, facts: RequestFacts) -> SlaClass:
+        """Return the class that a request would be served as."""
+        model = self._catalogue.models.get(facts.model)
+        standard = model.standard if model is not None else standard_of(self.policy, facts.model)
+        return classify(facts, standard, self.lengths, 0.0).sla_class
+
     def left(self, ticket: Ticket, now: float) -> None:
         """Forget a waiting request whose caller hung up, also if it was sent just before."""
-        ticket.left = True
         if ticket in self._queue:
             self._queue.remove(ticket)
         elif ticket.flight is not None:
@@ -247,7 +258,7 @@ class Dispatcher:
             self.endpoints[plan.id] = endpoint
         # Kept as long as something runs there: should it come back, its slots are still taken.
         self._leaving = {each.id: each for each in before.values() if each.own_in_flight}
-        self._catalogue = Catalogue(list(self.endpoints.values()), self.policy)
+        self._catalogue = Catalogue(list(self.endpoints.values()), self.policy, self._catalogue)
 
     # Placing
 
@@ -371,7 +382,7 @@ class Dispatcher:
             lanes = self._queue.lanes(rank)
             while lanes:
                 lane = oldest(lanes)
-                ticket = next(iter(lane.tickets.values()))
+                ticket = lane.first
                 reason = Reason.RETRY if ticket.attempt > 1 else None
                 flight = self._place(lane, ticket.ask, now, reason)
                 if flight is None:

@@ -91,6 +91,8 @@ class EndpointState:
     """One endpoint: its plan, what is in flight there, its health. Changed only by methods."""
 
     __slots__ = (
+        "_on_trial",
+        "_open",
         "abandoned",
         "busy",
         "completed",
@@ -148,7 +150,7 @@ class EndpointState:
         self.limits = [slots_of(hold, plan.max_in_flight) for hold in ranks]
         """Slots that a class and those below it may hold together, by rank."""
         self.pending_limits = [hold.max_pending_prompt_tokens or NO_LIMIT for hold in ranks]
-        self.reckon()
+        self._judged()
 
     def first_token_s(self, now: float) -> float | None:
         """Return the recent peak of the time to first token, s; None before the first one."""
@@ -168,9 +170,11 @@ class EndpointState:
             # count as pending all along and keep bulk away from an endpoint that has room.
             flight.pending_tokens = ask.prompt_tokens
             self.pending_prompt_tokens += ask.prompt_tokens
-        if self.health.state is State.TRIAL:
+        if self._on_trial:
             flight.trial = self.health.trying = True
-        self.reckon()
+            self._judged()
+        else:
+            self.reckon()
 
     def began(self, flight: Flight, now: float) -> None:
         """Note the first token of `flight`."""
@@ -182,7 +186,9 @@ class EndpointState:
         if flight.trial:
             flight.trial = False
             self.health.trial_passed()
-        self.reckon()
+            self._judged()
+        elif False in self.rooms:
+            self.reckon()
 
     def grew(self, flight: Flight, tokens: int) -> None:
         """Note more output tokens of `flight`."""
@@ -203,7 +209,9 @@ class EndpointState:
         flight.pending_tokens = 0
         if flight.trial:
             self.health.trial_given_up()
-        self.reckon()
+            self._judged()
+        elif False in self.rooms:
+            self.reckon()
         return True
 
     def worked(self, *, trial: bool) -> None:
@@ -211,13 +219,13 @@ class EndpointState:
         if trial:
             self.health.trial_passed()
         self.health.succeeded()
-        self.reckon()
+        self._judged()
 
     def sickened(self, now: float, *, trial: bool, alone: bool) -> None:
         """Note a failure that counts against the endpoint; see `Health.failed`."""
         self.failed += 1
         self.health.failed(now, trial=trial, alone=alone)
-        self.reckon()
+        self._judged()
 
     def was_busy(self, now: float, retry_after_s: float | None) -> None:
         """Note a refusal for want of room."""
@@ -227,17 +235,17 @@ class EndpointState:
     def probed(self, *, ok: bool) -> None:
         """Note a health probe."""
         self.health.probed(ok=ok)
-        self.reckon()
+        self._judged()
 
     def try_again(self) -> None:
         """End a time of being down: the next request is a trial."""
         self.health.try_again()
-        self.reckon()
+        self._judged()
 
     def drain(self, *, on: bool) -> None:
         """Take nothing more, or again."""
         self.health.draining = on
-        self.reckon()
+        self._judged()
 
     def heard(self, others: Others) -> None:
         """Replace what other routers have there."""
@@ -249,22 +257,26 @@ class EndpointState:
         self.kv_tokens += others.kv_tokens - before.kv_tokens
         self.reckon()
 
+    def _judged(self) -> None:
+        """Take over what health has come to. Called after every change of it."""
+        self._open = self.health.takes_requests
+        self._on_trial = self.health.state is State.TRIAL
+        self.reckon()
+
     def reckon(self) -> None:
         """Work out for which ranks there is room. Called after every change."""
         rooms = self.rooms
-        if self.in_flight >= self.slots or not self.health.takes_requests:
+        in_flight = self.in_flight
+        if in_flight >= self.slots or not self._open:
             rooms[0] = rooms[1] = rooms[2] = False
             return
-        pending, limits, pending_limits = (
-            self.pending_prompt_tokens,
-            self.limits,
-            self.pending_limits,
-        )
-        _, standard, held = self.held
-        rooms[2] = held < limits[2] and pending < pending_limits[2]
-        held += standard
-        rooms[1] = held < limits[1] and pending < pending_limits[1]
-        rooms[0] = self.in_flight < limits[0] and pending < pending_limits[0]
+        pending = self.pending_prompt_tokens
+        _, standard, bulk = self.held
+        limit, limit_standard, limit_bulk = self.limits
+        pending_limit, pending_standard, pending_bulk = self.pending_limits
+        rooms[0] = in_flight < limit and pending < pending_limit
+        rooms[1] = standard + bulk < limit_standard and pending < pending_standard
+        rooms[2] = bulk < limit_bulk and pending < pending_bulk
 
 
 def slots_of(hold: Hold, slots: int) -> int:

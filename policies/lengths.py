@@ -1,14 +1,14 @@
 """Learned lengths: prompt tokens per byte, and how long answers tend to be.
 
 Nothing here reads a prompt: an estimate comes from its size and from what earlier answers of the
-same kind turned out to be. Every table is bounded and forgets what was not confirmed for longest.
+same kind turned out to be. The table is bounded and forgets what was not confirmed for longest.
 """
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from typing import Final, TypeVar
+from typing import Final
 
-from policies.facts import RequestFacts, SlaClass
+from policies.facts import RequestFacts
 
 FIRST_TOKENS_PER_BYTE: Final = 0.27
 """English text and chat templates with the tokenizers of current models; a guess to start from."""
@@ -29,26 +29,14 @@ RESERVOIR: Final = 256
 
 SHORT_PROMPT_TOKENS: Final = 512
 MEDIUM_PROMPT_TOKENS: Final = 4096
-
-Key = TypeVar("Key")
-Row = TypeVar("Row")
+BANDS: Final = 3
 
 
-class PromptRatio:
-    """Prompt tokens per UTF-8 byte of one tenant's prompts to one model."""
-
-    __slots__ = ("samples", "tokens_per_byte")
-
-    def __init__(self) -> None:
-        self.tokens_per_byte = FIRST_TOKENS_PER_BYTE
-        self.samples = 0
-        """Prompts learned from: 0 is a guess."""
-
-    def learn(self, tokens: int, size_bytes: int) -> None:
-        """Move towards one prompt whose length the engine told."""
-        seen = min(MOST_TOKENS_PER_BYTE, max(LEAST_TOKENS_PER_BYTE, tokens / size_bytes))
-        self.tokens_per_byte += STEP * (seen - self.tokens_per_byte)
-        self.samples += 1
+def band(prompt_tokens: int) -> int:
+    """Return the prompt's band: 0 short, 1 medium, 2 long."""
+    if prompt_tokens <= SHORT_PROMPT_TOKENS:
+        return 0
+    return 1 if prompt_tokens <= MEDIUM_PROMPT_TOKENS else 2
 
 
 class OutputLengths:
@@ -62,90 +50,103 @@ class OutputLengths:
         self.samples = 0
         """Answers that the quantiles rest on, at most `RESERVOIR`: 0 is a guess."""
         self._recent: list[int] = []
-        self._next = 0
         self._sorted: list[int] = []
+        self._next = 0
 
     def learn(self, tokens: int) -> None:
         """Take in one answer; the oldest makes room."""
-        if self.samples < RESERVOIR:
+        in_order, samples = self._sorted, self.samples
+        if samples < RESERVOIR:
             self._recent.append(tokens)
-            self.samples += 1
+            self.samples = samples = samples + 1
         else:
-            oldest = self._recent[self._next]
-            del self._sorted[bisect_left(self._sorted, oldest)]
-            self._recent[self._next] = tokens
-            self._next = (self._next + 1) % RESERVOIR
-        insort(self._sorted, tokens)
-        trust = self.samples / (self.samples + PRIOR_WEIGHT)
-        self.p50_tokens = PRIOR_P50_TOKENS + trust * (self._quantile(0.5) - PRIOR_P50_TOKENS)
-        self.p90_tokens = PRIOR_P90_TOKENS + trust * (self._quantile(0.9) - PRIOR_P90_TOKENS)
-
-    def _quantile(self, share: float) -> int:
-        return self._sorted[min(self.samples - 1, int(share * self.samples))]
+            at = self._next
+            del in_order[bisect_left(in_order, self._recent[at])]
+            self._recent[at] = tokens
+            self._next = (at + 1) % RESERVOIR
+        insort(in_order, tokens)
+        trust = samples / (samples + PRIOR_WEIGHT)
+        p50, p90 = in_order[samples // 2], in_order[samples * 9 // 10]
+        self.p50_tokens = PRIOR_P50_TOKENS + trust * (p50 - PRIOR_P50_TOKENS)
+        self.p90_tokens = PRIOR_P90_TOKENS + trust * (p90 - PRIOR_P90_TOKENS)
 
 
-NO_RATIO: Final = PromptRatio()
-NO_LENGTHS: Final = OutputLengths()
+class LengthsSeen:
+    """What one tenant's requests to one model have shown."""
+
+    __slots__ = ("outputs", "samples", "tokens_per_byte")
+
+    def __init__(self) -> None:
+        self.tokens_per_byte = FIRST_TOKENS_PER_BYTE
+        """Prompt tokens per UTF-8 byte of the prompt."""
+        self.samples = 0
+        """Prompts that the ratio rests on: 0 is a guess."""
+        self.outputs: dict[int, OutputLengths] = {}
+        """By class and prompt band, as `kind` numbers them."""
+
+    def learn_ratio(self, tokens: int, size_bytes: int) -> None:
+        """Move the ratio towards one prompt whose length the engine told."""
+        seen = min(MOST_TOKENS_PER_BYTE, max(LEAST_TOKENS_PER_BYTE, tokens / size_bytes))
+        self.tokens_per_byte += STEP * (seen - self.tokens_per_byte)
+        self.samples += 1
 
 
-def band(prompt_tokens: int) -> int:
-    """Return the prompt's band: 0 short, 1 medium, 2 long."""
-    if prompt_tokens <= SHORT_PROMPT_TOKENS:
-        return 0
-    return 1 if prompt_tokens <= MEDIUM_PROMPT_TOKENS else 2
+NOTHING_SEEN: Final = LengthsSeen()
+NO_OUTPUTS: Final = OutputLengths()
+
+
+def kind(rank: int, prompt_tokens: int) -> int:
+    """Return the number of a kind of request: by rank of class and prompt band."""
+    return BANDS * rank + band(prompt_tokens)
 
 
 class Lengths:
-    """Both tables. Reading never changes them."""
+    """The table, by tenant and model. Reading never changes it."""
 
-    def __init__(self, max_rows: int = 2048) -> None:
+    def __init__(self, max_rows: int = 512) -> None:
         self._max_rows = max_rows
-        self._ratios: OrderedDict[tuple[str, str], PromptRatio] = OrderedDict()
-        self._outputs: OrderedDict[tuple[str, str, SlaClass, int], OutputLengths] = OrderedDict()
+        self._rows: OrderedDict[tuple[str, str], LengthsSeen] = OrderedDict()
 
-    def ratio(self, facts: RequestFacts) -> PromptRatio:
-        """Return prompt tokens per byte for requests like this one; not to be changed."""
-        return self._ratios.get((facts.tenant, facts.model), NO_RATIO)
+    def seen(self, facts: RequestFacts) -> LengthsSeen:
+        """Return what requests like this one have shown; not to be changed."""
+        return self._rows.get((facts.tenant, facts.model), NOTHING_SEEN)
 
-    def outputs(
-        self, facts: RequestFacts, sla_class: SlaClass, prompt_tokens: int
-    ) -> OutputLengths:
-        """Return output lengths of requests like this one; not to be changed."""
-        key = (facts.tenant, facts.model, sla_class, band(prompt_tokens))
-        return self._outputs.get(key, NO_LENGTHS)
-
-    def learn_prompt(self, facts: RequestFacts, prompt_tokens: int) -> None:
-        """Take in a prompt's length as the engine counted it."""
-        if facts.prompt_bytes >= TEACHES_FROM_BYTES and facts.known_prompt_tokens is None:
-            row = _row(
-                self._ratios, (facts.tenant, facts.model), PromptRatio, max_rows=self._max_rows
-            )
-            row.learn(prompt_tokens, facts.prompt_bytes)
-
-    def learn_output(
-        self, facts: RequestFacts, sla_class: SlaClass, prompt_tokens: int, output_tokens: int
+    def learn(
+        self,
+        facts: RequestFacts,
+        rank: int,
+        estimate_tokens: int,
+        *,
+        prompt_tokens: int | None,
+        output_tokens: int | None,
     ) -> None:
-        """Take in a finished answer's length, all choices together, as the engine counted it.
+        """Take in a completed request, as far as the engine counted it; zero counts as untold.
 
-        `prompt_tokens` is what the request was classified with, so that it finds its row again.
-        An answer that ran into the caller's own bound would have been longer, so it counts only
-        where it is already above the median.
+        `estimate_tokens` is the prompt length that it was classified with, so that its kind is
+        found again. `output_tokens` is of all choices together.
         """
-        tokens = output_tokens // facts.choices
-        key = (facts.tenant, facts.model, sla_class, band(prompt_tokens))
-        row = _row(self._outputs, key, OutputLengths, max_rows=self._max_rows)
-        cut_short = facts.max_tokens is not None and tokens >= facts.max_tokens
-        if not cut_short or tokens > row.p50_tokens:
-            row.learn(tokens)
+        row = self._row((facts.tenant, facts.model))
+        if prompt_tokens and facts.prompt_bytes >= TEACHES_FROM_BYTES:
+            row.learn_ratio(prompt_tokens, facts.prompt_bytes)
+        if output_tokens:
+            number = kind(rank, estimate_tokens)
+            outputs = row.outputs.get(number)
+            if outputs is None:
+                outputs = row.outputs[number] = OutputLengths()
+            tokens = output_tokens // facts.choices
+            bound = facts.max_tokens
+            # An answer that ran into the caller's own bound would have been longer: it counts
+            # only where it is already above the median.
+            if bound is None or tokens < bound or tokens > outputs.p50_tokens:
+                outputs.learn(tokens)
 
-
-def _row(table: OrderedDict[Key, Row], key: Key, make: type[Row], *, max_rows: int) -> Row:
-    """Return the row of `key`, made if absent, as the last to be forgotten."""
-    row = table.get(key)
-    if row is None:
-        row = table[key] = make()
-        if len(table) > max_rows:
-            table.popitem(last=False)
-    else:
-        table.move_to_end(key)
-    return row
+    def _row(self, key: tuple[str, str]) -> LengthsSeen:
+        """Return a row to write in, made if absent, as the last to be forgotten."""
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = LengthsSeen()
+            if len(self._rows) > self._max_rows:
+                self._rows.popitem(last=False)
+        else:
+            self._rows.move_to_end(key)
+        return row

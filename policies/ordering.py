@@ -28,8 +28,24 @@ class Lane:
             endpoint for tier in tiers for endpoint in tier.endpoints
         )
         self.tickets: dict[int, Ticket] = {}
-        """By number: ascending, as they came."""
+        """By number, in order of arrival."""
         self._detours: dict[frozenset[str], Lane] = {}
+
+    def add(self, ticket: "Ticket") -> None:
+        """Add one behind all that arrived before it: a retry passes those that came later."""
+        tickets = self.tickets
+        last = next(reversed(tickets.values())) if tickets else None
+        tickets[ticket.number] = ticket
+        if last is not None and ticket.seniority < last.seniority:
+            self.tickets = {
+                each.number: each
+                for each in sorted(tickets.values(), key=lambda each: each.seniority)
+            }
+
+    @property
+    def first(self) -> "Ticket":
+        """The one that waits longest; there is one."""
+        return next(iter(self.tickets.values()))
 
     def without(self, tried: frozenset[str]) -> "Lane":
         """Return the same lane past some endpoints; it may have none left."""
@@ -55,7 +71,7 @@ class Ticket:
     """One waiting request."""
 
     number: int
-    """Ascending in order of coming."""
+    """Ascending, no two the same."""
     ask: Ask
     lane: Lane
     queued_at: float
@@ -67,8 +83,11 @@ class Ticket:
     spared: bool = False
     flight: Flight | None = None
     """Once a slot was found."""
-    left: bool = False
-    """The caller hung up."""
+
+    @property
+    def seniority(self) -> tuple[float, int]:
+        """What those who wait are ordered by in their class, the least first."""
+        return self.ask.arrived_at, self.number
 
 
 class Queue:
@@ -84,9 +103,9 @@ class Queue:
         return ticket.number in ticket.lane.tickets
 
     def push(self, ticket: Ticket) -> None:
-        """Add one, behind all others of its class."""
+        """Add one."""
         lane = ticket.lane
-        lane.tickets[ticket.number] = ticket
+        lane.add(ticket)
         self._lanes[lane.rank][lane] = None
         heappush(self._expiries, (ticket.ask.wait_until, ticket.number, ticket))
         self.waiting += 1
@@ -125,10 +144,10 @@ class Queue:
         return gone
 
     def clear(self) -> list[Ticket]:
-        """Take out and return all, in order of coming."""
+        """Take out and return all, those of a class in order of arrival."""
         gone = sorted(
             (ticket for lanes in self._lanes for lane in lanes for ticket in lane.tickets.values()),
-            key=lambda ticket: ticket.number,
+            key=lambda ticket: ticket.seniority,
         )
         for ticket in gone:
             self.remove(ticket)
@@ -136,7 +155,7 @@ class Queue:
 
 
 def oldest(lanes: list[Lane]) -> Lane:
-    """Return the lane whose first request came first; each has one."""
+    """Return the lane whose first request arrived first; each has one."""
     if len(lanes) == 1:
         return lanes[0]
-    return min(lanes, key=lambda lane: next(iter(lane.tickets)))
+    return min(lanes, key=lambda lane: lane.first.seniority)

@@ -111,7 +111,12 @@ class Model:
 class Catalogue:
     """All models."""
 
-    def __init__(self, endpoints: Sequence[EndpointState], policy: Policy) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[EndpointState],
+        policy: Policy,
+        before: "Catalogue | None" = None,
+    ) -> None:
         choosers = {
             profile: POLICIES[policy.of_profile(profile).endpoint_policy]() for profile in Profile
         }
@@ -120,6 +125,9 @@ class Catalogue:
             name: Model(name, [e for e in endpoints if name in e.plan.models], policy, choosers)
             for name in names
         }
+        for name, model in before.models.items() if before else ():
+            if name in self.models:
+                self.models[name].drain = model.drain
 
     def route(self, model: str, needs: frozenset[Enum]) -> Route | Refuse:
         """Return where requests for a model with these needs may go, or why nowhere."""

@@ -155,7 +155,9 @@ def receipt(placement: Placement, outcome: Outcome, *, show_routing: bool = True
     if not show_routing:
         del fields["pool"], fields["endpoint"], fields["reason"]
     line = orjson.dumps(fields)
-    return line if line.isascii() else json.dumps(orjson.loads(line)).encode()
+    if not line.isascii():
+        line = json.dumps(orjson.loads(line)).encode()
+    return line.replace(b"\x7f", b"\\u007f")
 
 
 @lru_cache(maxsize=256)

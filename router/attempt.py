@@ -13,8 +13,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from engines.engine import Fault, FaultKind, Prepared
-from policies.dispatcher import Flight
 from policies.facts import FailureKind
+from policies.fleet import Flight
 from router.endpoint import Endpoint
 from router.wire.framing import Framing
 from router.wire.upstream import Connection, Headers
@@ -31,7 +31,6 @@ EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _FAILURES = {
     FaultKind.BUSY: FailureKind.BUSY,
     FaultKind.BROKEN: FailureKind.BROKEN,
-    FaultKind.UNAUTHORIZED: FailureKind.BROKEN,
 }
 
 
@@ -276,6 +275,9 @@ class Attempt:
         if not done and self.connection is not None:
             self.connection.drop()
         kind = _FAILURES.get(fault.kind, FailureKind.REJECTED)
+        if fault.kind is FaultKind.UNAUTHORIZED and self.endpoint.has_key:
+            # The router's own key was refused: that is the endpoint's fault, not the caller's.
+            kind = FailureKind.BROKEN
         self._asker.attempt_failed(self, kind, fault)
 
 

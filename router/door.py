@@ -5,26 +5,29 @@ here awaits, so that no decision is ever made on a state that has moved on.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from engines.engine import Fault, Route
-from policies.dispatcher import Dispatcher, Expire, Flight, Send, Ticket
-from policies.facts import Ending, FailureKind, Refuse
+from policies.commands import Expire, Send
+from policies.dispatcher import Dispatcher
+from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
+from policies.fleet import Flight
+from policies.ordering import Ticket
 from router import errors
-from router.answer import Outcome
+from router.answer import Outcome, met
 from router.attempt import Attempt
-from router.config import Timeouts
 from router.endpoint import Endpoint
 from router.intake import read_request
+from router.log import AccessLog, RequestLine
 from router.metrics import Metrics
-from router.proxy import Exchange
+from router.proxy import ANTHROPIC, End, Exchange
+from router.settings import Limits, Timeouts
 from router.wire.inbound import Inbound, Incoming
-from router.wire.limits import Limits
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 
-Note = Callable[[dict[str, Any]], None]
+_LOG = logging.getLogger("headway")
 
 
 class Door:
@@ -38,11 +41,10 @@ class Door:
         dispatcher: Dispatcher,
         endpoints: dict[str, Endpoint],
         metrics: Metrics,
-        log: Note,
+        access_log: AccessLog | None,
         limits: Limits,
         timeouts: Timeouts,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
         new_id: Callable[[], str],
         show_routing: bool,
     ) -> None:
@@ -57,8 +59,7 @@ class Door:
         self.active: set[Exchange] = set()
         """Exchanges whose answer has not ended, waiting ones included."""
         self._waiting: dict[Ticket, Exchange] = {}
-        self._log = log
-        self._wall_clock = wall_clock
+        self._access_log = access_log
         self._new_id = new_id
         self._wake: asyncio.TimerHandle | None = None
 
@@ -82,21 +83,21 @@ class Door:
     def _turn_away(
         self, caller: Inbound, request: Incoming, route: Route, problem: errors.Problem
     ) -> None:
-        anthropic = route in {Route.MESSAGES, Route.COUNT_TOKENS}
         caller.answer(
             problem.status,
             errors.headers(problem),
-            errors.body(problem, anthropic=anthropic),
+            errors.body(problem, anthropic=route in ANTHROPIC),
             close=not request.keep_alive,
         )
-        self._log(
-            {
-                "at": self._wall_clock(),
-                "route": route,
-                "status": problem.status,
-                "error": problem.code,
-            }
-        )
+        if self._access_log is not None:
+            self._access_log.ended(
+                {
+                    "route": route,
+                    "status": problem.status,
+                    "outcome": "malformed",
+                    "duration_s": self.clock() - request.arrived,
+                }
+            )
         caller.finished(keep_alive=request.keep_alive)
 
     # the queue
@@ -116,14 +117,13 @@ class Door:
         if not self.dispatcher.waiting:
             return
         for command in self.dispatcher.due(now):
-            exchange = self._waiting.pop(command.ticket, None) if command.ticket else None
+            # `left` takes a caller's answer back, so whoever is answered here still waits.
+            if command.ticket is None:
+                raise RuntimeError("an answer from the queue belongs to nobody")
+            exchange = self._waiting.pop(command.ticket)
             if isinstance(command, Send):
-                if exchange is None:
-                    # The caller left between the decision and now.
-                    self.dispatcher.ended(command.flight, Ending.ABANDONED, now)
-                else:
-                    exchange.released(command.flight, now)
-            elif exchange is not None:
+                exchange.released(command.flight, now)
+            else:
                 exchange.expired(command)
         self._arm()
 
@@ -164,29 +164,75 @@ class Door:
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
         """Note an attempt that failed."""
         self.metrics.retried(kind)
-        self._log(
-            {
-                "at": self._wall_clock(),
-                "event": "attempt failed",
-                "endpoint": attempt.endpoint.id,
-                "failure": kind,
-                "detail": fault.message,
-            }
+        _LOG.debug(
+            "attempt failed",
+            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
         )
 
-    def note_refusal(self, exchange: Exchange, refusal: Refuse) -> None:
+    def note_refusal(self, exchange: Exchange, refusal: Refuse, sla_class: SlaClass) -> None:
         """Note a request that the dispatcher refused."""
-        facts = exchange.intake.facts
-        sla_class = self.dispatcher.class_of(facts)
-        self.metrics.refused(refusal.reason, sla_class, facts.model)
+        self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
 
-    def note_end(
-        self,
-        exchange: Exchange,
-        ending: Ending | None,
-        status: int,
-        flight: Flight | None,
-        outcome: Outcome | None,
-    ) -> None:
+    def note_end(self, end: End) -> None:
         """Note how a request ended: counts, and one line in the log."""
-        self.active.discard(exchange)
+        self.active.discard(end.exchange)
+        flight, outcome = end.flight, end.outcome
+        verdict: bool | None = None
+        if outcome is not None and end.ending is Ending.COMPLETED:
+            verdict = met(
+                outcome.targets, outcome.first_token_s, outcome.per_token_s, outcome.total_s
+            )
+        elif end.ending is Ending.FAILED and flight is not None:
+            verdict = False if flight.ask.targets != NO_TARGETS else None
+        if flight is not None and end.ending is not None:
+            self._count(end, flight, outcome, verdict)
+        if self._access_log is not None:
+            self._access_log.ended(self._line(end, verdict))
+
+    def _count(
+        self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
+    ) -> None:
+        plan, ask = flight.endpoint.plan, flight.ask
+        series = self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model)
+        series.ended(
+            end.ending or Ending.FAILED,
+            queue_s=flight.queued_s,
+            first_token_s=None if outcome is None else outcome.first_token_s,
+            per_token_s=None if outcome is None else outcome.per_token_s,
+            overhead_s=end.exchange.router_s,
+            prompt_tokens=(outcome.prompt_tokens or 0) if outcome is not None else 0,
+            output_tokens=(outcome.output_tokens or 0) if outcome is not None else 0,
+            met=verdict,
+        )
+
+    def _line(self, end: End, verdict: bool | None) -> RequestLine:
+        exchange, flight, outcome = end.exchange, end.flight, end.outcome
+        facts = exchange.intake.facts
+        line: RequestLine = {
+            "request_id": facts.id,
+            "route": exchange.route,
+            "model": facts.model,
+            "class": end.sla_class,
+            "tenant": facts.tenant,
+            "stream": exchange.intake.stream,
+            "status": end.status,
+            "outcome": end.ending or "refused",
+            "attempts": exchange.attempts,
+            "overhead_s": exchange.router_s,
+            "duration_s": self.clock() - exchange.request.arrived,
+        }
+        if end.refusal is not None:
+            line["dropped_reason"] = end.refusal.reason
+        if flight is not None:
+            plan = flight.endpoint.plan
+            line["pool"] = plan.pool
+            line["endpoint"] = plan.id
+            line["reason"] = flight.reason
+            line["queue_s"] = flight.queued_s
+        if outcome is not None:
+            line["first_token_s"] = outcome.first_token_s
+            line["per_token_s"] = outcome.per_token_s
+            line["prompt_tokens"] = outcome.prompt_tokens
+            line["output_tokens"] = outcome.output_tokens
+            line["met"] = verdict
+        return line

@@ -40,6 +40,11 @@ class Endpoint:
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
         self._starts: dict[str, bytes] = {}
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the router has a key of its own for it; else the caller's goes through."""
+        return bool(self._credentials)
+
     def request_head(
         self,
         path: str,

@@ -12,12 +12,15 @@ gives back what it holds exactly once: through `_complete`, `attempt_failed` or 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.engine import Fault, FaultKind, Question, Route, TokenUsage
-from policies.dispatcher import Expire, Flight, Send, Ticket, Wait
-from policies.facts import Ending, FailureKind, Refuse, SlaClass
-from router import errors
+from policies.commands import Expire, Send, Wait
+from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
+from policies.fleet import Flight
+from policies.ordering import Ticket
+from router import declined, errors
 from router.answer import Outcome, Phases, Placement, receipt, routing_headers
 from router.attempt import Attempt
 from router.intake import Intake
@@ -27,9 +30,10 @@ from router.wire.inbound import STATUS_LINES, Inbound, Incoming
 if TYPE_CHECKING:
     from router.door import Door
 
+ANTHROPIC = frozenset({Route.MESSAGES, Route.COUNT_TOKENS})
+"""Routes whose callers expect Anthropic's error object."""
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
-_RANKS = {sla_class: rank for rank, sla_class in enumerate(SlaClass)}
 _NOT_RETURNED = frozenset(
     {
         b"connection", b"content-length", b"keep-alive", b"proxy-authenticate",
@@ -37,6 +41,23 @@ _NOT_RETURNED = frozenset(
     }
 )  # fmt: skip
 _NO_USAGE = TokenUsage()
+
+
+@dataclass(slots=True)
+class End:
+    """How an exchange ended."""
+
+    exchange: "Exchange"
+    ending: Ending | None
+    """None: refused before it was sent anywhere."""
+    status: int
+    """As the caller saw it."""
+    sla_class: SlaClass
+    flight: Flight | None = None
+    """The last attempt; None where there was none."""
+    outcome: Outcome | None = None
+    """What was measured; None where no answer began."""
+    refusal: Refuse | None = None
 
 
 class Exchange:
@@ -83,7 +104,7 @@ class Exchange:
             self._ticket = decision.ticket
             self._door.queue(decision.ticket, self)
         else:
-            self._refuse(decision)
+            self._refuse(decision, self._door.dispatcher.class_of(self.intake.facts))
 
     def released(self, flight: Flight, now: float) -> None:
         """Leave the queue for an endpoint."""
@@ -93,7 +114,7 @@ class Exchange:
     def expired(self, expiry: Expire) -> None:
         """Leave the queue without an answer."""
         self._ticket = None
-        self._refuse(expiry.refusal)
+        self._refuse(expiry.refusal, expiry.ticket.ask.sla_class)
 
     def _send(self, flight: Flight, now: float) -> None:
         self._flight = flight
@@ -122,8 +143,9 @@ class Exchange:
             document=intake.document,
             model=ask.facts.model,
             stream=intake.stream,
-            sla_rank=_RANKS[ask.sla_class],
+            sla_rank=ask.rank,
             urgency=ask.facts.wish.urgency,
+            id=intake.request_id,
         )
 
     # Asker: what the attempt reports
@@ -136,16 +158,25 @@ class Exchange:
         now = door.clock()
         if kind is FailureKind.REJECTED:
             door.dispatcher.ended(flight, Ending.REJECTED, now)
-            self._finish_with(errors.from_fault(fault), Ending.REJECTED, flight)
+            problem = declined.failed(fault, callers_key=not attempt.endpoint.has_key)
+            self._finish_with(problem, self._end_of(flight, Ending.REJECTED, problem.status))
         else:
             door.note_failure(attempt, kind, fault)
             decision = door.dispatcher.failed(flight, kind, now, retry_after_s=fault.retry_after_s)
             if isinstance(decision, Refuse):
-                problem = errors.after_failure(decision, kind, fault)
-                self._finish_with(problem, Ending.FAILED, flight)
+                problem = self._given_up(decision, kind, fault)
+                self._finish_with(problem, self._end_of(flight, Ending.FAILED, problem.status))
             else:
                 self.follow(decision, now)
         door.pump(now)
+
+    def _given_up(self, refusal: Refuse, kind: FailureKind, fault: Fault) -> errors.Problem:
+        """Say in the engine's words what it failed with, where nothing else was tried after it."""
+        if kind is FailureKind.FIRST_TOKEN_TIMEOUT:
+            return declined.engine_silent("the beginning of its answer", self._first_limit_s)
+        if kind is FailureKind.BROKEN and refusal.reason is RefusalReason.RETRIES_SPENT:
+            return declined.failed(fault)
+        return declined.refused(refusal)
 
     def begin_answer(self, attempt: Attempt) -> None:
         """See `Asker`."""
@@ -193,9 +224,10 @@ class Exchange:
         door, flight = self._door, attempt.flight
         fault = Fault(FaultKind.BROKEN, detail)
         door.note_failure(attempt, kind, fault)
-        self._break_off(attempt, errors.broken_stream(attempt.endpoint.id, detail))
+        self._break_off(attempt, declined.engine_lost(detail))
         self._give_back(Ending.FAILED)
-        self._end(Ending.FAILED, attempt.status, flight, self._outcome(attempt, _NO_USAGE))
+        outcome = self._outcome(attempt, _NO_USAGE)
+        self._end(self._end_of(flight, Ending.FAILED, attempt.status, outcome), keep_alive=False)
 
     # ending
 
@@ -210,28 +242,30 @@ class Exchange:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
         )
-        self._end(
-            Ending.COMPLETED, attempt.status, attempt.flight, outcome, self.request.keep_alive
-        )
+        end = self._end_of(attempt.flight, Ending.COMPLETED, attempt.status, outcome)
+        self._end(end, keep_alive=self.request.keep_alive)
         if door.dispatcher.waiting:
             door.pump(attempt.last_at)
 
-    def _refuse(self, refusal: Refuse) -> None:
-        self._door.note_refusal(self, refusal)
-        self._finish_with(errors.from_refusal(refusal), None, None)
+    def _refuse(self, refusal: Refuse, sla_class: SlaClass) -> None:
+        self._door.note_refusal(self, refusal, sla_class)
+        problem = declined.refused(refusal)
+        self._finish_with(problem, End(self, None, problem.status, sla_class, refusal=refusal))
 
-    def _finish_with(
-        self, problem: errors.Problem, ending: Ending | None, flight: Flight | None
-    ) -> None:
+    def _finish_with(self, problem: errors.Problem, end: End) -> None:
         """Answer with an error; nothing of an answer has been sent."""
         keep_alive = self.request.keep_alive
+        ours = [
+            (b"x-request-id", self.intake.request_id.encode()),
+            (b"x-sla-class", end.sla_class.encode()),
+        ]
         self._caller.answer(
             problem.status,
-            [(b"x-request-id", self.intake.request_id.encode()), *errors.headers(problem)],
-            errors.body(problem, anthropic=self.route in {Route.MESSAGES, Route.COUNT_TOKENS}),
+            ours + errors.headers(problem),
+            errors.body(problem, anthropic=self.route in ANTHROPIC),
             close=not keep_alive,
         )
-        self._end(ending, problem.status, flight, None, keep_alive)
+        self._end(end, keep_alive=keep_alive)
 
     def _break_off(self, attempt: Attempt, problem: errors.Problem) -> None:
         """End a begun answer with an error that the caller cannot take for an end."""
@@ -239,7 +273,8 @@ class Exchange:
         if not attempt.in_events:
             transport.abort()
             return
-        transport.write(self._head + self._relay.event(errors.event(problem)) + self._relay.abandon)
+        event = errors.event(problem, anthropic=self.route in ANTHROPIC)
+        transport.write(self._head + self._relay.event(event) + self._relay.abandon)
         self._head = b""
 
     def _give_back(self, ending: Ending) -> None:
@@ -254,17 +289,15 @@ class Exchange:
         if ticket is not None:
             door.leave(ticket, now)
 
-    def _end(
-        self,
-        ending: Ending | None,
-        status: int,
-        flight: Flight | None,
-        outcome: Outcome | None,
-        keep_alive: bool = False,  # noqa: FBT002 # an answer that broke closes its connection
-    ) -> None:
+    def _end_of(
+        self, flight: Flight, ending: Ending, status: int, outcome: Outcome | None = None
+    ) -> End:
+        return End(self, ending, status, flight.ask.sla_class, flight, outcome)
+
+    def _end(self, end: End, *, keep_alive: bool) -> None:
         self.ended = True
         self._attempt = None
-        self._door.note_end(self, ending, status, flight, outcome)
+        self._door.note_end(end)
         self._caller.finished(keep_alive=keep_alive)
 
     # Exchange: what the connection and the sweep report
@@ -273,14 +306,17 @@ class Exchange:
         """See `wire.inbound.Exchange`."""
         if self.ended:
             return
-        attempt, flight = self._attempt, self._flight
-        self._attempt = None
         self.ended = True
+        attempt, flight, ticket = self._attempt, self._flight, self._ticket
+        self._attempt = None
         if attempt is not None:
             attempt.drop()
         self._give_back(Ending.ABANDONED)
-        outcome = None if attempt is None else self._outcome(attempt, _NO_USAGE)
-        self._door.note_end(self, Ending.ABANDONED, LEFT, flight, outcome)
+        if flight is not None:
+            outcome = None if attempt is None else self._outcome(attempt, _NO_USAGE)
+            self._door.note_end(self._end_of(flight, Ending.ABANDONED, LEFT, outcome))
+        elif ticket is not None:
+            self._door.note_end(End(self, Ending.ABANDONED, LEFT, ticket.ask.sla_class))
 
     def pause_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
@@ -316,10 +352,16 @@ class Exchange:
         elif attempt.begun:
             if now - attempt.last_at > timeouts.idle_s:
                 attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {timeouts.idle_s:g} s")
-        elif now - attempt.asked_at > timeouts.first_token_s:
+        elif now - attempt.asked_at > self._first_limit_s:
             attempt.time_out(
-                FailureKind.FIRST_TOKEN_TIMEOUT, f"no answer within {timeouts.first_token_s:g} s"
+                FailureKind.FIRST_TOKEN_TIMEOUT, f"no answer within {self._first_limit_s:g} s"
             )
+
+    @property
+    def _first_limit_s(self) -> float:
+        """How long an engine may be silent: a plain answer shows nothing until it is complete."""
+        timeouts = self._door.timeouts
+        return timeouts.first_token_s if self.intake.stream else timeouts.answer_s
 
     def stop(self) -> None:
         """End with an error, at once: the server cannot wait any longer."""

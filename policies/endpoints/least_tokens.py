@@ -1,6 +1,7 @@
 """The endpoint with the least work: the default."""
 
 from collections.abc import Sequence
+from math import inf
 from random import Random
 
 from policies.classify import Ask
@@ -16,7 +17,7 @@ class LeastTokens:
         # `lightest` and `work_tokens` written out: at 64 endpoints the calls would cost more
         # than the rest of the decision.
         own = ask.prompt_tokens + TOKENS_A_SEQUENCE
-        chosen, least, equals = endpoints[0], float("inf"), 0
+        chosen, least, equals = endpoints[0], inf, 0
         for endpoint in endpoints:
             work = (
                 own

@@ -25,12 +25,14 @@ class Framing(Protocol):
     chunked: bool
     """Whether `feed` returns chunked framing; then the relay ends the body with `LAST_CHUNK`."""
     done: bool
-    between: bool
-    """No chunk is half way through: what was relayed can be followed by a chunk of our own."""
     payload: list[bytes]
     """Body bytes of the latest `feed`, in order, without framing."""
     excess: bool
     """Bytes came after the end: the connection cannot be kept."""
+
+    @property
+    def between(self) -> bool:
+        """No chunk is half way through: what was relayed can be followed by one of ours."""
 
     def feed(self, data: bytes) -> bytes:
         """Return the part of `data` to relay; the end marker of a chunked body is left out."""

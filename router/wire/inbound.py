@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 
 from engines.engine import Route
 from router import errors
-from router.wire.limits import Limits
+from router.settings import Limits
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16
@@ -138,12 +138,12 @@ class Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._server_state.connections.add(self)  # type: ignore[arg-type] # it names two classes
+        self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
         self._door.connections.add(self)
         self._deadline = self._door.clock() + self._limits.header_timeout_s
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)  # type: ignore[arg-type] # as above
+        self._server_state.connections.discard(self)
         self._door.connections.discard(self)
         self._queue.clear()
         exchange, self._exchange = self._exchange, None

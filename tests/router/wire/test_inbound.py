@@ -7,7 +7,7 @@ from uvicorn.server import ServerState
 
 from engines.engine import Route
 from router.wire.inbound import LINGER_S, MAX_PIPELINED, Inbound
-from router.wire.limits import Limits
+from router.settings import Limits
 from tests.fakes.transport import FakeTransport
 
 LIMITS = Limits(max_header_bytes=2000, max_body_bytes=100)

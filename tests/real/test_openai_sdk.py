@@ -9,16 +9,13 @@ import pytest
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 # The engine's memory of earlier prompts would change the last bits of a sum, and so maybe a word.
 EXACT = {"cache_prompt": False}
+PLACE = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {
     "type": "function",
     "function": {
         "name": "weather",
         "description": "Tell the weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
+        "parameters": PLACE,
     },
 }
 
@@ -126,14 +123,13 @@ def test_a_tool_is_called_piece_by_piece_in_a_stream(client, model):
 
 
 def test_an_answer_keeps_to_the_schema_that_was_given(client, model):
-    schema = WEATHER["function"]["parameters"]
     answer = ask(
         client,
         model,
         max_tokens=48,
         response_format={
             "type": "json_schema",
-            "json_schema": {"name": "place", "schema": schema, "strict": True},
+            "json_schema": {"name": "place", "schema": PLACE, "strict": True},
         },
     )
 

@@ -70,7 +70,7 @@ class Router:
             limits=config.server.limits,
             timeouts=config.timeouts,
             clock=clock,
-            new_id=lambda: os.urandom(16).hex(),
+            new_id=lambda: f"{rng.getrandbits(128):032x}",
             show_routing=config.server.show_routing,
         )
 

@@ -84,9 +84,9 @@ class Exchange:
     @property
     def route(self) -> Route:
         """The inference route asked for."""
-        if self.request.route is None:
+        if self.request.head.route is None:
             raise RuntimeError("an exchange is begun for inference routes alone")
-        return self.request.route
+        return self.request.head.route
 
     # deciding
 
@@ -120,7 +120,7 @@ class Exchange:
         self._attempt = attempt
         head = endpoint.request_head(
             prepared.path,
-            self.request.headers,
+            self.request.head,
             extra=prepared.headers,
             request_id=self.intake.request_id.encode(),
             length=len(prepared.body),
@@ -370,7 +370,7 @@ class Exchange:
         """Choose how the body reaches the caller."""
         framing, intake = attempt.framing, self.intake
         edits = attempt.in_events and (attempt.prepared.repairs or intake.wants_receipt)
-        if self.request.http_1_0:
+        if self.request.head.http_1_0:
             inner = BARE
         elif framing.chunked and not edits:
             return AS_IT_CAME

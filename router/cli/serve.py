@@ -1,6 +1,7 @@
 """`headway serve`: run the router."""
 
 import argparse
+import gc
 import resource
 import sys
 import time
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     started = server(router, started_at_s=int(time.time()))
     if args.port is not None:
         started.config.port = args.port
+    _collect_less_often()
     started.run()
     for log in logs.values():
         log.close()
@@ -68,6 +70,16 @@ def _request_lines(target: str) -> LineWriter | None:
     if target == "off":
         return None
     return LineWriter(STANDARD_OUTPUT if target == "-" else Path(target))
+
+
+def _collect_less_often() -> None:
+    """Leave what was built at the start out of garbage collection, and collect in larger lots.
+
+    A request leaves no cycle behind, so there is next to nothing to find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _allow_many_connections() -> None:

@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from engines.engine import Route
 from router import errors
 from router.settings import Limits
+from router.wire.heads import KnownRequests, RequestHead
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16
@@ -60,6 +61,7 @@ class Door(Protocol):
 
     routes: Mapping[bytes, Route]
     limits: Limits
+    known: KnownRequests
     clock: Callable[[], float]
     """Monotonic seconds."""
     connections: "set[Inbound]"
@@ -72,24 +74,16 @@ class Door(Protocol):
 class Incoming:
     """One request as it came in."""
 
-    __slots__ = (
-        "arrived", "body", "chunks", "headers", "http_1_0", "keep_alive", "method", "route",
-        "size", "target",
-    )  # fmt: skip
+    __slots__ = ("arrived", "body", "chunks", "head", "keep_alive", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
         self.arrived = 0.0
-        """When its last byte came: what its targets count from, since no router can hasten a sender."""
-        self.target = b""
-        self.method = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        """Names in lower case, values as sent, in order."""
-        self.route: Route | None = None
+        """When its last byte came: its targets count from then, for no router hastens a sender."""
         self.chunks: list[bytes] = []
         self.size = 0
         self.body = b""
-        self.keep_alive = False
-        self.http_1_0 = False
+        self.keep_alive = head.keep_alive
 
 
 class _State(Enum):
@@ -123,9 +117,11 @@ class Inbound(asyncio.Protocol):
         self._state = _State.IDLE
         self._deadline = math.inf
         self._head_bytes = 0
-        self._request = Incoming()
+        self._request = Incoming(RequestHead())
         self._numbered: list[tuple[bytes, bytes]] = []
         self._problem: errors.Problem | None = None
+        self._whole: bytes | None = None
+        """What is being read, where a request begins with it."""
         self._exchange: Exchange | None = None
         self._cycle: RequestResponseCycle | None = None
         self._flow: FlowControl | None = None
@@ -160,6 +156,15 @@ class Inbound(asyncio.Protocol):
         state = self._state
         if state is _State.LINGER:
             return
+        self._whole = None
+        if state is _State.IDLE and not self._head_bytes:
+            known = self._door.known.find(data, self._limits.max_body_bytes)
+            if known is not None:
+                self._accept(Incoming(known[0]), known[1])
+                if not self._busy:
+                    self._go_on()
+                return
+            self._whole = data
         if state is not _State.BODY:
             self._head_bytes += len(data)
         try:
@@ -194,17 +199,17 @@ class Inbound(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         now = self._door.clock()
-        self._request = Incoming()
+        self._request = Incoming(RequestHead())
         self._numbered = []
         self._state = _State.HEAD
         self._deadline = now + self._limits.header_timeout_s
 
     def on_url(self, url: bytes) -> None:
-        self._request.target += url
+        self._request.head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        self._request.headers.append((name, value))
+        self._request.head.headers.append((name, value))
         if name in _NUMBERED:
             self._numbered.append((name, value))
 
@@ -215,25 +220,28 @@ class Inbound(asyncio.Protocol):
             self._measure_head(request)
         self._head_bytes = 0
         self._deadline += self._limits.body_timeout_s
-        request.method = parser.get_method()
+        head = request.head
+        head.method = parser.get_method()
         version = parser.get_http_version()
-        request.http_1_0 = version == "1.0"
-        request.keep_alive = parser.should_keep_alive() and not request.http_1_0
-        doubt = _doubt(version, request.target, self._numbered)
+        head.http_1_0 = version == "1.0"
+        head.keep_alive = parser.should_keep_alive() and not head.http_1_0
+        request.keep_alive = head.keep_alive
+        doubt = _doubt(version, head.target, self._numbered)
         if doubt is not None:
             self._problem = self._problem or _bad_request(doubt)
             return
-        if request.method == b"POST":
-            request.route = self._door.routes.get(_path(request.target))
+        if head.method == b"POST":
+            head.route = self._door.routes.get(_path(head.target))
         numbered = dict(self._numbered)
         if int(numbered.get(b"content-length", 0)) > self._limits.max_body_bytes:
             self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
-        if b"expect" in numbered and not request.http_1_0:
+        if b"expect" in numbered and not head.http_1_0:
             self._expect(numbered[b"expect"])
 
     def _measure_head(self, request: Incoming) -> None:
         """Tell a large head from a small one that came together with a body."""
-        size = len(request.target) + sum(len(n) + len(v) + 4 for n, v in request.headers)
+        head = request.head
+        size = len(head.target) + sum(len(n) + len(v) + 4 for n, v in head.headers)
         if size > self._limits.max_header_bytes:
             too_large = errors.headers_too_large(self._limits.max_header_bytes)
             self._problem = self._problem or too_large
@@ -258,12 +266,19 @@ class Inbound(asyncio.Protocol):
     def on_message_complete(self) -> None:
         request = self._request
         self._state = _State.IDLE
-        self._deadline = math.inf
+        self._head_bytes = 0
         if self._problem is not None:
             return
-        request.arrived = self._door.clock()
+        if self._whole is not None and request.head.route is not None:
+            self._door.known.learn(self._whole, request.head, request.size)
         chunks = request.chunks
-        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._accept(request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def _accept(self, request: Incoming, body: bytes) -> None:
+        """Queue a request that was read whole."""
+        self._deadline = math.inf
+        request.arrived = self._door.clock()
+        request.body = body
         if len(self._queue) < MAX_PIPELINED:
             self._queue.append(request)
         else:
@@ -282,10 +297,10 @@ class Inbound(asyncio.Protocol):
             return
         lines = [
             b"%b: %b\r\n" % (name, value)
-            for name, value in request.headers
+            for name, value in request.head.headers
             if name not in {b"upgrade", b"connection"}
         ]
-        start = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
+        start = b"%b %b HTTP/1.1\r\n" % (request.head.method, request.head.target)
         self.data_received(b"".join((start, *lines, b"\r\n", rest)))
 
     # requests
@@ -299,7 +314,7 @@ class Inbound(asyncio.Protocol):
 
     def _start(self, request: Incoming) -> None:
         self._busy = True
-        if request.route is not None:
+        if request.head.route is not None:
             exchange = self._door.begin(self, request)
             if exchange is not None:
                 self._exchange = exchange
@@ -308,23 +323,24 @@ class Inbound(asyncio.Protocol):
 
     def _start_cycle(self, request: Incoming) -> None:
         """Run a request that is not hot through the ASGI application."""
+        head = request.head
         transport = self.transport
         self._flow = self._flow or FlowControl(transport)
-        path, _, query = request.target.partition(b"?")
+        path, _, query = head.target.partition(b"?")
         raw_path = _path(path)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.0" if request.http_1_0 else "1.1",
+            "http_version": "1.0" if head.http_1_0 else "1.1",
             "server": get_local_addr(transport),
             "client": get_remote_addr(transport),
             "scheme": "https" if is_ssl(transport) else "http",
             "root_path": "",
-            "method": request.method.decode("ascii"),
+            "method": head.method.decode("ascii"),
             "path": unquote(raw_path.decode("ascii", "replace")),
             "raw_path": raw_path,
             "query_string": query,
-            "headers": request.headers,
+            "headers": head.headers,
             "state": self._app_state.copy(),
         }
         cycle = RequestResponseCycle(

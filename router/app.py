@@ -27,6 +27,7 @@ from router.settings import Endpoint as EndpointSettings
 from router.settings import Pool as PoolSettings
 from router.site import site
 from router.tls import client_context
+from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool, Spawn, address
 
@@ -75,6 +76,7 @@ class Router:
 
         self.overview = Overview(self.dispatcher, config.models)
         self._rng = rng
+        self._heads = HeadReader()
         read_at_scrape(self.metrics, self.door, logs)
 
     @asynccontextmanager
@@ -108,6 +110,7 @@ class Router:
             loop=asyncio.get_running_loop(),
             spawn=spawn,
             clock=self._clock,
+            heads=self._heads,
             connect_s=self.config.timeouts.connect_s,
             keep_s=engine.traits.keep_alive_s,
         )

@@ -209,8 +209,10 @@ class _Refusals:
     async def wrong_method(self, request: Request, error: Exception) -> Response:
         """Name the methods that the path takes."""
         allow = (cast("HTTPException", error).headers or {}).get("Allow", "")
-        methods = [each for each in allow.split(", ") if each != "HEAD"]
-        return _answer(wrong_method(request.method, request.url.path, methods), allow=allow)
+        allowed = sorted(allow.split(", "))  # Starlette keeps them in a set
+        methods = [each for each in allowed if each != "HEAD"]
+        refusal = wrong_method(request.method, request.url.path, methods)
+        return _answer(refusal, allow=", ".join(allowed))
 
     async def unexpected(self, request: Request, _: Exception) -> Response:
         """Say that the fault is the router's; the server logs what it was."""

@@ -7,11 +7,11 @@ After any event, while `waiting` is not 0, the caller asks `due` for what follow
 at `next_wake`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from policies import admission
-from policies.classify import Ask, classify
+from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.facts import (
     Ending,
@@ -21,6 +21,7 @@ from policies.facts import (
     Reason,
     Refuse,
     RequestFacts,
+    SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
@@ -59,6 +60,11 @@ class Dispatcher:
     def endpoints(self) -> Mapping[str, EndpointState]:
         """All that is known of each endpoint, by id; to be read only."""
         return self._roster.endpoints
+
+    @property
+    def waiting_by_rank(self) -> Sequence[int]:
+        """Requests that wait, by rank of class."""
+        return self._queue.by_rank
 
     # Requests
 
@@ -153,6 +159,12 @@ class Dispatcher:
         elif kind is FailureKind.STALE_CONNECTION:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def class_of(self, facts: RequestFacts) -> SlaClass:
+        """Return the class that a request would be served as."""
+        model = self._catalogue.models.get(facts.model)
+        standard = model.standard if model is not None else standard_of(self.policy, facts.model)
+        return classify(facts, standard, self.lengths, 0.0).sla_class
 
     def left(self, ticket: Ticket, now: float) -> None:
         """Forget a waiting request whose caller hung up, also if it was sent just before."""

@@ -1,0 +1,197 @@
+"""How long things take: timing profiles of a model on a GPU.
+
+A step that computes P prefill tokens beside D decode sequences with K tokens of KV cache takes
+
+    base + per_prefill x max(0, P - hidden_prefill) + per_attention x Q + per_sequence x D + per_kv x K
+
+on the GPU, with Q the sum over prefill chunks of chunk x (context before it + chunk / 2). Around
+that stands the host: it needs time to launch a step, and sees nothing finish while it launches.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Host time to launch one kind of step: log-normal around a median."""
+
+    median_s: float
+    sigma: float = 0.0
+    """Standard deviation of the logarithm; 0 is constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hiccups:
+    """Rare lateness of the host, per step; it delays what is seen, not the GPU."""
+
+    share: float = 0.0
+    """Share of steps that have one, 0..1."""
+    tail: tuple[tuple[float, float], ...] = ()
+    """(share of hiccups that last longer, seconds), from (1.0, shortest) to (0.0, longest)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The API server in front of an engine: one process that does one thing at a time."""
+
+    accept_s: float = 0.0
+    """Work per request before the engine sees it."""
+    accept_per_token_s: float = 0.0
+    """The same, per prompt token."""
+    transit_s: float = 0.0
+    """Latency that keeps nobody busy, on the way to a first token."""
+    first_per_token_s: float = 0.0
+    """Further delay of the first token, per prompt token."""
+    event_s: float = 0.0
+    """Work per streamed token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One model on one GPU (or tensor-parallel group)."""
+
+    base_s: float
+    per_prefill_s: float
+    hidden_prefill: int
+    """Prefill tokens that cost nothing, because reading the weights takes as long."""
+    per_attention_s: float
+    per_sequence_s: float
+    per_kv_s: float
+    kv_tokens: int
+    """KV cache tokens that fit."""
+    jitter: float = 0.0
+    """Sigma of a log-normal factor on the GPU time of steps with prefill."""
+    graph_tokens: int = 512
+    """Most tokens in a step that CUDA graphs cover; an engine with few slots captures fewer."""
+    decode_launch_s: float = 0.0004
+    launch: Launch = Launch(0.0)
+    """A step with prefill that CUDA graphs cover."""
+    eager_launch: Launch = Launch(0.0)
+    """A step with prefill that they do not."""
+    idle_launch_s: float = 0.0
+    """Extra launch time of the first step after idling."""
+    eager_decode_s: float = 0.0
+    """Extra time of a decode step beyond the graphs."""
+    hiccups: Hiccups = Hiccups()
+    front: Front = field(default=Front())
+
+
+_H100_HICCUPS = Hiccups(
+    share=0.032,
+    tail=((1.0, 0.001), (0.44, 0.005), (0.27, 0.010), (0.044, 0.020), (0.005, 0.035), (0.0, 0.055)),
+)
+_H100_FRONT = Front(
+    accept_s=0.0018,
+    accept_per_token_s=1.45e-6,
+    transit_s=0.0015,
+    first_per_token_s=0.8e-6,
+    event_s=0.000072,
+)
+
+H100_8B = Profile(
+    base_s=0.00646,
+    per_prefill_s=21.3e-6,
+    hidden_prefill=100,
+    per_attention_s=1.0e-9,
+    per_sequence_s=12e-6,
+    per_kv_s=0.0439e-6,
+    kv_tokens=464_000,
+    jitter=0.02,
+    launch=Launch(0.0104, 0.27),
+    eager_launch=Launch(0.0215, 0.24),
+    idle_launch_s=0.002,
+    hiccups=_H100_HICCUPS,
+    front=_H100_FRONT,
+)
+"""Llama-3.1-8B, bf16, one H100. Measured for this project; the constants are fitted to the step
+logs of vLLM 0.26.0."""
+
+_MODEST_HICCUPS = Hiccups(share=0.001, tail=((1.0, 0.02), (0.0, 0.05)))
+_MODEST_FRONT = Front(accept_s=0.003, accept_per_token_s=2e-6, transit_s=0.002, event_s=0.000046)
+
+A100_8B = Profile(
+    base_s=0.0105,
+    per_prefill_s=66.5e-6,
+    hidden_prefill=90,
+    per_attention_s=2.9e-9,
+    per_sequence_s=4.4e-6,
+    per_kv_s=0.096e-6,
+    kv_tokens=467_000,
+    jitter=0.04,
+    launch=Launch(0.011, 0.25),
+    eager_launch=Launch(0.022, 0.25),
+    hiccups=_MODEST_HICCUPS,
+    front=_MODEST_FRONT,
+)
+"""Llama-3.1-8B, bf16, one A100-80. Source: Vidur's A100 tables (9.8 ms at 1 token, 75.6 at 1024,
+275 at 4096); BLIS for the cost per sequence."""
+
+H100_70B_TP4 = Profile(
+    base_s=0.019,
+    per_prefill_s=62e-6,
+    hidden_prefill=83,
+    per_attention_s=2.6e-9,
+    per_sequence_s=6e-6,
+    per_kv_s=0.037e-6,
+    kv_tokens=2_050_000,
+    jitter=0.04,
+    launch=Launch(0.014, 0.25),
+    eager_launch=Launch(0.026, 0.25),
+    hiccups=_MODEST_HICCUPS,
+    front=_MODEST_FRONT,
+)
+"""Llama-70B, bf16, four H100. Source: Vidur's linear operators (14.5 ms, 53.5 us a token) and an
+estimate of the all-reduce and the overhead of 80 layers."""
+
+A100_70B_TP4 = Profile(
+    base_s=0.031,
+    per_prefill_s=170e-6,
+    hidden_prefill=80,
+    per_attention_s=7e-9,
+    per_sequence_s=6e-6,
+    per_kv_s=0.06e-6,
+    kv_tokens=2_050_000,
+    jitter=0.04,
+    launch=Launch(0.014, 0.25),
+    eager_launch=Launch(0.026, 0.25),
+    hiccups=_MODEST_HICCUPS,
+    front=_MODEST_FRONT,
+)
+"""Llama-70B, bf16, four A100. Source: Vidur (25.0 ms, 160 us a token) and the same estimate."""
+
+CPU_135M = Profile(
+    base_s=0.012,
+    per_prefill_s=0.0083,
+    hidden_prefill=1,
+    per_attention_s=0.0,
+    per_sequence_s=0.0021,
+    per_kv_s=0.5e-6,
+    kv_tokens=16_384,
+    jitter=0.05,
+    decode_launch_s=0.0,
+    hiccups=Hiccups(share=0.01, tail=((1.0, 0.002), (0.0, 0.02))),
+    front=Front(accept_s=0.001, event_s=0.00003),
+)
+"""SmolLM2-135M Q4_1 in llama.cpp on two CPU cores: 8.4 ms a prompt token, 15 ms a token alone,
+56-81 tokens/s with 1-4 slots. Measured for this project."""
+
+STEADY = Profile(
+    base_s=0.010,
+    per_prefill_s=20e-6,
+    hidden_prefill=0,
+    per_attention_s=0.0,
+    per_sequence_s=0.0,
+    per_kv_s=0.0,
+    kv_tokens=100_000,
+    decode_launch_s=0.0,
+)
+"""No noise, no host, round numbers: 10 ms a step and 20 us a prompt token. For tests."""
+
+PROFILES: dict[str, Profile] = {
+    "h100-8b": H100_8B,
+    "a100-8b": A100_8B,
+    "h100-70b-tp4": H100_70B_TP4,
+    "a100-70b-tp4": A100_70B_TP4,
+    "cpu-135m": CPU_135M,
+    "steady": STEADY,
+}

@@ -40,7 +40,7 @@ class Feature(StrEnum):
     MANY_STOPS = "more than 4 stop strings"
     IMAGES = "image input"
     AUDIO = "audio input"
-    TOKEN_IDS = "prompt as token ids"
+    TOKEN_IDS = "prompt as token ids"  # noqa: S105  these tokens are words
     MANY_PROMPTS = "several prompts"
     SUFFIX = "suffix"
     ECHO = "echo"
@@ -87,6 +87,8 @@ class Question:
     """0 interactive, 1 standard, 2 bulk: becomes the engine's own priority where honoured."""
     urgency: int = 3
     """Order inside a class, 0..7, 0 most urgent."""
+    id: str = ""
+    """The request's id; becomes the answer's where the engine gives none."""
 
 
 @dataclass(frozen=True, slots=True)

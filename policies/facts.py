@@ -4,9 +4,11 @@ Every value here is plain data. Times are seconds on the caller's clock (any mon
 lengths are tokens unless a name says otherwise; a share is 0..1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from annotated_types import Gt
 
 
 class SlaClass(StrEnum):
@@ -37,11 +39,15 @@ class OnMiss(StrEnum):
 class Targets:
     """Latency targets, all counted from arrival; None where there is none."""
 
-    first_token_s: float | None = None
-    per_token_s: float | None = None
-    """Mean time per output token after the first."""
-    deadline_s: float | None = None
-    """The whole answer."""
+    first_token_s: Annotated[float, Gt(0)] | None = None
+    """Until the first output token, s."""
+    per_token_s: Annotated[float, Gt(0)] | None = None
+    """Mean time per output token after the first, s."""
+    deadline_s: Annotated[float, Gt(0)] | None = None
+    """Until the whole answer is there, s."""
+
+
+NO_TARGETS = Targets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,10 @@ class Wish:
     """What the caller asked for; None leaves it to the policy."""
 
     sla_class: SlaClass | None = None
-    targets: Targets = Targets()
+    targets: Targets = NO_TARGETS
+    patience_s: float | None = None
+    """When the caller will have given up, from arrival, s. It bounds the wait but says nothing of
+    urgency: a client library sends its timeout with every request, interactive or not."""
     on_miss: OnMiss | None = None
     may_wait: bool = True
     """False: answer now or refuse now."""
@@ -76,6 +85,8 @@ class RequestFacts:
     """The caller's bound on output tokens; None where it set none."""
     choices: int = 1
     """Answers asked for at once (`n`); each costs its own output."""
+    streams: bool = True
+    """False: the answer comes as a whole, so that its first token is never seen."""
     wish: Wish = ANYTHING
     tenant: str = ""
     session: str | None = None
@@ -110,12 +121,13 @@ class Reason(StrEnum):
 
     HOME = "home"
     SPILL = "spill"
+    """Home was full or down; a pool of the other profile took it."""
     RECLAIM = "reclaim"
     AFFINITY = "affinity"
     RETRY = "retry"
     HEDGE = "hedge"
     ONLY = "only"
-    """No other endpoint could take it."""
+    """No pool of its home profile serves the model."""
 
 
 class RefusalReason(StrEnum):
@@ -151,7 +163,7 @@ class FailureKind(StrEnum):
     """The engine refused for want of room (429, 503, in-stream overload): not sick."""
     BROKEN = "broken"
     """The engine failed (5xx, 424, garbage, reset)."""
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a token of text
     IDLE_TIMEOUT = "idle_timeout"
     """Began to answer and then stood still."""
     REJECTED = "rejected"
@@ -177,9 +189,13 @@ class Load(Protocol):
     """
 
     @property
-    def running(self) -> int | None: ...
+    def running(self) -> int | None:
+        """Requests that it works on."""
+
     @property
-    def waiting(self) -> int | None: ...
+    def waiting(self) -> int | None:
+        """Requests in its own queue."""
+
     @property
     def kv_usage(self) -> float | None:
         """Share of the KV cache in use, 0..1."""
@@ -198,5 +214,7 @@ class Refuse:
     """One sentence for the caller, with the facts."""
     retry_after_s: float | None = None
     """When to come back; None where coming back cannot help."""
-    known: tuple[str, ...] = field(default=())
+    known: tuple[str, ...] = ()
     """Names that would have been right, where a name was wrong."""
+    missing: tuple[Enum, ...] = ()
+    """Needs that no endpoint offers, where that is the reason."""

@@ -1,0 +1,45 @@
+# The router alone; engines run in images of their own.
+#
+#   docker build -t headway .
+#   docker run -p 8080:8080 -v "$PWD/headway.toml:/etc/headway/headway.toml:ro" headway
+#
+# In a container the configuration must say [server] host = "0.0.0.0".
+ARG PYTHON_VERSION=3.13
+
+# Everything is put into a virtual environment here, and the last stage takes that folder alone.
+FROM python:${PYTHON_VERSION}-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv --without-pip /opt/headway
+COPY deploy/requirements/base.txt deploy/requirements/build.txt /src/deploy/requirements/
+# Wheels only: nothing of a stranger's runs while the image is built.
+RUN pip --python /opt/headway/bin/python install --require-hashes --no-deps --only-binary=:all: \
+        -r /src/deploy/requirements/base.txt \
+    && pip install --require-hashes --no-deps --only-binary=:all: \
+        -r /src/deploy/requirements/build.txt
+COPY . /src
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist /src \
+    && pip --python /opt/headway/bin/python install --no-deps --no-index /dist/*.whl \
+    && /opt/headway/bin/python -m compileall -q /opt/headway/lib
+
+FROM python:${PYTHON_VERSION}-slim
+LABEL org.opencontainers.image.title="headway" \
+      org.opencontainers.image.description="A latency-aware request router between LLM inference engines." \
+      org.opencontainers.image.licenses="Apache-2.0"
+# pip is of no use to a running router.
+RUN python -m pip uninstall --yes --quiet --root-user-action=ignore pip \
+    && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin headway \
+    && install -d -o headway -g headway /var/lib/headway
+COPY --from=build /opt/headway /opt/headway
+ENV PATH=/opt/headway/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HEADWAY_HEALTH_URL=http://127.0.0.1:8080/healthz
+WORKDIR /var/lib/headway
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEADWAY_HEALTH_URL'], timeout=2)"]
+# SIGTERM lets running answers end before the process does.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["headway"]
+CMD ["serve", "/etc/headway/headway.toml"]

@@ -1,0 +1,112 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes a virtual environment in
+# .venv from the hashed locks in deploy/requirements, then does its work; later runs need no network.
+#   PYTHON=python3.12    another interpreter, 3.11 or later
+#   SECONDS=30           how long the demo runs; without it, until Ctrl-C
+#   ARGS="-k overload"   more arguments for the command behind a target
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON  ?= python3
+SECONDS ?=
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+LOCKS := deploy/requirements
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+
+# An installation is known by what it was made from: a changed lock has another stamp.
+# pyproject.toml and build.txt decide what the `headway` command is, so they count as well.
+sum = $(firstword $(shell cat $(LOCKS)/$(1).txt $(LOCKS)/build.txt pyproject.toml | cksum))
+DEMO_STAMP := $(VENV)/.demo-$(call sum,demo)
+TEST_STAMP := $(VENV)/.dev-$(call sum,dev)
+
+say = @echo '==>'
+
+# The locks are complete, so nothing is resolved (--no-deps) and nothing unlisted can come in.
+# Python compiles what it imports (--no-compile): doing it for all beforehand takes twice as long.
+define install
+	$(say) "Installing the packages of $(LOCKS)/$(1).txt into $(VENV), hashes checked"
+	@$(PIP) install --quiet --no-compile --require-hashes --no-deps -r $(LOCKS)/build.txt -r $(LOCKS)/$(1).txt
+	$(say) "Installing the headway command: $(BIN)/headway"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@rm -f $(VENV)/.$(1)-*
+	@touch $@
+endef
+
+.PHONY: help
+help: ## Show what can be made (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk '/^# /{ print substr($$0, 3); next } { exit }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(DEMO_STAMP) ## Run two real engines, the router and mixed traffic, with a live table
+	$(say) "Starting two llama.cpp engines and the router"
+	@$(BIN)/python -m router demo $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+.PHONY: test
+test: $(TEST_STAMP) ## Run every test, those against a real engine included
+	$(say) "Running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: coverage
+coverage: $(TEST_STAMP) ## Run every test and show the branches that none of them took
+	$(say) "Running the tests under coverage"
+	@$(BIN)/python -m pytest --cov $(ARGS)
+
+.PHONY: lint
+lint: $(TEST_STAMP) ## Check format, style, types and who imports whom
+	$(say) "Checking the format (ruff format)"
+	@$(BIN)/ruff format --quiet --check .
+	$(say) "Checking the style (ruff check)"
+	@$(BIN)/ruff check --quiet .
+	$(say) "Checking the types (mypy --strict)"
+	@$(BIN)/mypy
+	$(say) "Checking who imports whom (import-linter)"
+	@$(BIN)/lint-imports
+
+.PHONY: bench-overhead
+bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct connection
+	$(say) "Measuring the router's overhead"
+	@$(BIN)/python -m tests.bench.overhead $(ARGS)
+
+.PHONY: setup
+setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "no '$(PYTHON)' on PATH; install Python 3.11 or later, or name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+		"$(PYTHON) is Python %d.%d; 3.11 or later is needed: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(say) "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu it is a package of its own: python3-venv" >&2; exit 1; }
+
+$(DEMO_STAMP): | $(BIN)/python
+	$(call install,demo)
+
+$(TEST_STAMP): | $(BIN)/python
+	$(call install,dev)
+
+# dev.txt holds everything, and the others take its versions: one version of a package everywhere.
+COMPILE = .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+	--excludes $(LOCKS)/excludes.txt
+
+.PHONY: lock
+lock: ## Write the locks again from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(say) "Installing uv into .build/lock"
+	@$(PYTHON) -m venv .build/lock
+	@.build/lock/bin/python -m pip --disable-pip-version-check install --quiet 'uv>=0.9.9'
+	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt and build.txt"
+	@$(COMPILE) $(ARGS) pyproject.toml $(LOCKS)/build.in --extra demo --group dev -o $(LOCKS)/dev.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra demo -o $(LOCKS)/demo.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml -o $(LOCKS)/base.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/build.in -o $(LOCKS)/build.txt
+
+.PHONY: clean
+clean: ## Remove .venv, .build and every cache
+	$(say) "Removing .venv, .build and caches"
+	@rm -rf $(VENV) .build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

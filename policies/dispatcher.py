@@ -1,0 +1,392 @@
+"""The routing state machine: events in, commands out, the time an argument.
+
+All routing state is changed here, in methods that never await. What must hold: every slot is given
+back exactly once; nobody waits while a slot that fits is free; nobody is answered twice or lost.
+
+After any event, while `waiting` is not 0, the caller asks `due` for what follows from it, and again
+at `next_wake`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+
+from policies import admission
+from policies.classify import Ask, classify, standard_of
+from policies.commands import Expire, Send, Wait
+from policies.facts import (
+    Ending,
+    EndpointPlan,
+    FailureKind,
+    Load,
+    Reason,
+    Refuse,
+    RequestFacts,
+    SlaClass,
+)
+from policies.fleet import EndpointState, Flight, Others
+from policies.health import SICK
+from policies.lengths import Lengths
+from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
+from policies.placing import place
+from policies.policy import Policy
+from policies.retry import RetryBudget, may_retry
+from policies.roster import Roster, revive
+from policies.routes import Catalogue
+
+
+class Dispatcher:
+    """Decides for each request where it goes, or that it waits, or that it is refused."""
+
+    def __init__(self, plans: Iterable[EndpointPlan], policy: Policy, rng: Random) -> None:
+        self.policy = policy
+        self.lengths = Lengths()
+        self.waiting = 0
+        """Requests that wait, and answers that `due` has ready; 0: `due` need not be asked."""
+        self._rng = rng
+        self._roster = Roster()
+        self._queue = Queue()
+        self._ready: list[Send | Expire] = []
+        self._ready_since = 0.0
+        self._budget = RetryBudget(policy.retry)
+        self._flights = 0
+        self._tickets = 0
+        self._stopped = False
+        self._stirred = False
+        """Something happened that may let a waiting request go."""
+        self._roster.plan(plans, policy)
+        self._catalogue = Catalogue(list(self.endpoints.values()), policy)
+
+    @property
+    def endpoints(self) -> Mapping[str, EndpointState]:
+        """All that is known of each endpoint, by id; to be read only."""
+        return self._roster.endpoints
+
+    @property
+    def waiting_by_rank(self) -> Sequence[int]:
+        """Requests that wait, by rank of class."""
+        return self._queue.by_rank
+
+    # Requests
+
+    def arrive(self, facts: RequestFacts, now: float) -> Send | Wait | Refuse:
+        """Answer a request that has just come."""
+        if self._stopped:
+            return admission.shutting_down()
+        route = self._catalogue.route(facts.model, facts.needs)
+        if isinstance(route, Refuse):
+            return route
+        self._budget.arrived()
+        ask = classify(facts, route.model.standard, self.lengths, now)
+        lane = route.lane(ask)
+        if isinstance(lane, Refuse):
+            return lane
+        if self.waiting or now >= self._roster.wake_at:
+            self._settle(now, ask.rank + 1)
+        flight = self._place(lane, ask, now)
+        if flight is not None:
+            return Send(flight)
+        return self._wait(Ticket(0, ask, lane, now), now)
+
+    def first_token(self, flight: Flight, now: float) -> None:
+        """Note that the answer has begun."""
+        if flight.held and flight.first_token_at is None:
+            flight.endpoint.began(flight, now)
+            self._stirred = True
+
+    def progressed(self, flight: Flight, tokens: int, now: float) -> None:
+        """Note `tokens` more output tokens."""
+        if flight.held:
+            flight.endpoint.grew(flight, tokens)
+
+    def ended(
+        self,
+        flight: Flight,
+        ending: Ending,
+        now: float,
+        *,
+        prompt_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_tokens: int | None = None,
+    ) -> None:
+        """Give the slot back, for good; nothing happens where that was done already.
+
+        Token counts are the engine's own, None where it does not tell.
+        """
+        ask, endpoint, trial = flight.ask, flight.endpoint, flight.trial
+        if not endpoint.give(flight):
+            return
+        self._stirred = True
+        model = self._catalogue.models.get(ask.facts.model)
+        if model is not None:
+            model.drain.ended(now)
+        match ending:
+            case Ending.COMPLETED:
+                endpoint.completed += 1
+                if not endpoint.health.spotless:
+                    endpoint.worked(trial=trial)
+                self.lengths.learn(
+                    ask.facts,
+                    ask.rank,
+                    ask.prompt_tokens,
+                    prompt_tokens=prompt_tokens,
+                    output_tokens=output_tokens,
+                )
+            case Ending.FAILED:
+                self._roster.sickened(endpoint, now, trial=trial)
+            case Ending.REJECTED:
+                endpoint.rejected += 1
+            case Ending.ABANDONED:
+                endpoint.abandoned += 1
+
+    def failed(
+        self, flight: Flight, kind: FailureKind, now: float, *, retry_after_s: float | None = None
+    ) -> Send | Wait | Refuse:
+        """Give the slot back after a failure before the first byte, and answer the request again.
+
+        `retry_after_s`: what a busy engine asked for. Raises ValueError where the slot was given
+        back before: the request has been answered.
+        """
+        endpoint, trial = flight.endpoint, flight.trial
+        if not endpoint.give(flight):
+            raise ValueError(f"flight {flight.id} to {endpoint.id!r} has ended already")
+        self._stirred = True
+        tried = flight.tried | {endpoint.id}
+        spared = flight.spared
+        if kind in SICK:
+            self._roster.sickened(endpoint, now, trial=trial)
+        elif kind is FailureKind.BUSY:
+            self._roster.was_busy(endpoint, now, retry_after_s)
+        elif kind is FailureKind.STALE_CONNECTION:
+            tried, spared = flight.tried, True
+        return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def class_of(self, facts: RequestFacts) -> SlaClass:
+        """Return the class that a request would be served as."""
+        model = self._catalogue.models.get(facts.model)
+        standard = model.standard if model is not None else standard_of(self.policy, facts.model)
+        return classify(facts, standard, self.lengths, 0.0).sla_class
+
+    def left(self, ticket: Ticket, now: float) -> None:
+        """Forget a waiting request whose caller hung up, also if it was sent just before."""
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+        elif ticket.flight is not None:
+            self.ended(ticket.flight, Ending.ABANDONED, now)
+        self._ready = [each for each in self._ready if each.ticket is not ticket]
+        self._count()
+
+    # Time
+
+    def due(self, now: float) -> list[Send | Expire]:
+        """Return the answers to waiting requests that are due by `now`, each exactly once."""
+        self._settle(now)
+        ready, self._ready = self._ready, []
+        self._count()
+        return ready
+
+    def next_wake(self) -> float | None:
+        """Return when `due` has an answer without any event before; None: not by itself."""
+        if self._ready:
+            return self._ready_since
+        expiry = self._queue.next_expiry()
+        return None if expiry is None else min(expiry, self._roster.wake_at)
+
+    # Endpoints
+
+    def observed(self, endpoint_id: str, load: Load, now: float) -> None:
+        """Keep what an engine's gauges said; an endpoint that is gone is passed over."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            endpoint.load = load
+
+    def probed(self, endpoint_id: str, ok: bool, now: float) -> None:
+        """Count a health probe; an endpoint that is gone is passed over."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            endpoint.probed(ok=ok)
+            self._stirred = True
+
+    def heard(self, endpoint_id: str, others: Others, now: float) -> None:
+        """Replace what other routers have at an endpoint; one that is gone is passed over."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            endpoint.heard(others)
+            self._stirred = True
+
+    def drain(self, endpoint_id: str, on: bool) -> None:
+        """Send an endpoint nothing more, or again. Raises KeyError for one that is unknown."""
+        self.endpoints[endpoint_id].drain(on=on)
+        self._stirred = True
+
+    def stop(self, now: float) -> None:
+        """Refuse all that arrives from here on; who waits or is in flight is still served."""
+        self._stopped = True
+
+    def reconfigure(self, plans: Iterable[EndpointPlan], policy: Policy, now: float) -> None:
+        """Follow other plans and another policy.
+
+        Endpoints that stay keep all that is known of them; those that go let their requests end.
+        Waiting requests keep their class, deadline and place. Who can no longer be served is
+        refused by the next `due`.
+        """
+        self.policy = policy
+        self._budget.policy = policy.retry
+        self._roster.plan(plans, policy)
+        self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
+        for ticket in self._queue.clear():
+            lane = self._lane_of(ticket.ask, ticket.tried)
+            if isinstance(lane, Refuse):
+                self._answer(Expire(ticket, lane), now)
+            elif not lane.endpoints:
+                self._answer(Expire(ticket, self._nobody(ticket.ask, lane)), now)
+            else:
+                ticket.lane = lane
+                self._queue.push(ticket)
+        self._stirred = True
+        self._count()
+
+    # Placing
+
+    def _place(
+        self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
+    ) -> Flight | None:
+        """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
+        placed = place(lane, ask, self._rng, now, self._roster.busy_until)
+        if placed is None:
+            return None
+        endpoint, home_or_spill = placed
+        self._flights += 1
+        flight = Flight(self._flights, ask, endpoint, reason or home_or_spill, now)
+        endpoint.take(flight)
+        return flight
+
+    def _wait(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
+        """Let a request wait that found no slot, or refuse it."""
+        ask, lane = ticket.ask, ticket.lane
+        if not any(endpoint.health.hopeful for endpoint in lane.endpoints):
+            if not revive(lane.endpoints):
+                return self._nobody(ask, lane)
+            self._stirred = True
+            flight = self._place(lane, ask, now, ticket.reason)
+            if flight is not None:
+                return self._sent(ticket, flight)
+        limits = self.policy.of_class(ask.sla_class)
+        waiting = self._queue.by_rank[ask.rank]
+        if not ask.facts.wish.may_wait:
+            return admission.would_queue(ask, self._back_s(ask, now, patience_s=0.0))
+        if now >= ask.wait_until:
+            return admission.late(ask, now, self._back_s(ask, now))
+        if waiting >= limits.max_waiting:
+            return admission.queue_full(ask, waiting, self._back_s(ask, now))
+        self._tickets += 1
+        ticket.number = self._tickets
+        self._queue.push(ticket)
+        self._count()
+        return Wait(ticket)
+
+    def _again(
+        self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool
+    ) -> Send | Wait | Refuse:
+        """Answer a request again whose attempt failed."""
+        ask = flight.ask
+        if flight.first_token_at is not None or not may_retry(
+            kind, flight.attempt, self._budget, now, spared=flight.spared
+        ):
+            return self._given_up(flight, kind, now)
+        if admission.pointless(ask, now):
+            return admission.late(ask, now, self._back_s(ask, now))
+        lane = self._lane_of(ask, tried)
+        if isinstance(lane, Refuse):
+            return lane
+        if not lane.endpoints:
+            return self._given_up(flight, kind, now)
+        if kind is not FailureKind.STALE_CONNECTION or flight.spared:
+            self._budget.spend()
+        ticket = Ticket(
+            0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried, spared=spared
+        )
+        # It came before all of its own class that wait.
+        self._settle(now, ask.rank)
+        again = self._place(lane, ask, now, ticket.reason)
+        return self._wait(ticket, now) if again is None else self._sent(ticket, again)
+
+    def _given_up(self, flight: Flight, kind: FailureKind, now: float) -> Refuse:
+        if kind is FailureKind.BUSY:
+            asked = flight.endpoint.health.busy_until - now
+            back_s = min(admission.MOST_RETRY_S, max(admission.LEAST_RETRY_S, asked))
+            return admission.busy(flight.ask.facts.model, flight.attempt, back_s)
+        return admission.gave_up(flight.endpoint.id, kind, flight.attempt)
+
+    # Waiting
+
+    def _settle(self, now: float, ranks: int = RANKS) -> None:
+        """Bring everything up to `now`: trials that are due, waits that are over, free slots.
+
+        Free slots are given to the first `ranks` ranks; what is left over is for whoever asked.
+        """
+        if now >= self._roster.wake_at:
+            self._roster.wake(now)
+            self._stirred = True
+        for ticket in self._queue.expire(now):
+            self._answer(Expire(ticket, self._overdue(ticket.ask, ticket.lane, now)), now)
+        if self._stirred and self._queue.waiting:
+            self._serve(now, ranks)
+        self._stirred = self._stirred and ranks < RANKS
+
+    def _serve(self, now: float, ranks: int) -> None:
+        """Send those who wait, in order, as long as slots are free for them."""
+        for rank in range(ranks):
+            lanes = self._queue.lanes(rank)
+            while lanes:
+                lane = oldest(lanes)
+                ticket = lane.first
+                flight = self._place(lane, ticket.ask, now, ticket.reason)
+                if flight is None:
+                    lanes.remove(lane)
+                    continue
+                self._queue.remove(ticket)
+                self._answer(self._sent(ticket, flight), now)
+                if not lane.tickets:
+                    lanes.remove(lane)
+
+    def _sent(self, ticket: Ticket, flight: Flight) -> Send:
+        """Let a flight carry on where the ticket, or the attempt before it, left off."""
+        flight.attempt = ticket.attempt
+        flight.queued_s = ticket.queued_s + flight.sent_at - ticket.queued_at
+        flight.tried, flight.spared = ticket.tried, ticket.spared
+        if not ticket.number:
+            return Send(flight)
+        ticket.flight = flight
+        return Send(flight, ticket)
+
+    def _answer(self, answer: Send | Expire, now: float) -> None:
+        self._ready.append(answer)
+        self._ready_since = now
+        self._count()
+
+    def _count(self) -> None:
+        self.waiting = self._queue.waiting + len(self._ready)
+
+    def _overdue(self, ask: Ask, lane: Lane, now: float) -> Refuse:
+        if any(endpoint.health.hopeful for endpoint in lane.endpoints):
+            return admission.late(ask, now, self._back_s(ask, now))
+        return self._nobody(ask, lane)
+
+    def _lane_of(self, ask: Ask, tried: frozenset[str]) -> Lane | Refuse:
+        route = self._catalogue.route(ask.facts.model, ask.facts.needs)
+        if isinstance(route, Refuse):
+            return route
+        lane = route.lane(ask)
+        return lane if isinstance(lane, Refuse) else lane.without(tried)
+
+    def _nobody(self, ask: Ask, lane: Lane) -> Refuse:
+        return admission.no_endpoints(ask.facts.model, len(lane.endpoints))
+
+    def _back_s(self, ask: Ask, now: float, patience_s: float | None = None) -> float:
+        """Return when it is worth coming back, s."""
+        if patience_s is None:
+            patience_s = self.policy.of_class(ask.sla_class).max_wait_s
+        ahead = sum(self._queue.by_rank[: ask.rank + 1])
+        model = self._catalogue.models.get(ask.facts.model)
+        per_s = 0.0 if model is None else model.drain.per_s(now)
+        return admission.retry_after_s(ahead, per_s, patience_s, self._rng)

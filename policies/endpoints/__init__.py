@@ -1,0 +1,1 @@
+"""Ways to choose an endpoint among those that have room."""

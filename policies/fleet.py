@@ -1,0 +1,288 @@
+"""What the router itself has at each endpoint, and what it has seen of it.
+
+All of it is counted here, by the one who sends, at the moment of sending: an engine's own gauges
+are too late to choose by. A slot is taken with a `Flight` and given back with the same `Flight`,
+which knows whether it still holds it, so nothing can be given back twice.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from policies.classify import NO_LIMIT, Ask
+from policies.facts import EndpointPlan, Load, Reason
+from policies.health import Health, State
+from policies.latency import PeakEwma
+from policies.policy import Hold, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What other routers have at an endpoint, as last heard."""
+
+    in_flight: tuple[int, int, int] = (0, 0, 0)
+    """Requests by rank of class."""
+    pending_prompt_tokens: int = 0
+    kv_tokens: int = 0
+
+
+NO_OTHERS: Final = Others()
+
+
+class EndpointView(Protocol):
+    """An endpoint as an endpoint policy may see it. Counts include other routers' requests."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the configuration."""
+
+    @property
+    def weight(self) -> float:
+        """Relative capacity, > 0."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests sent and not ended."""
+
+    @property
+    def pending_prompt_tokens(self) -> int:
+        """Prompt tokens of those that have no first token yet."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """Prompt tokens, and output tokens so far, of all in flight."""
+
+    @property
+    def load(self) -> Load | None:
+        """The engine's own gauges at the last scrape; None before the first."""
+
+    def first_token_s(self, now: float) -> float | None:
+        """Return the recent peak of the time to first token, s; None before the first one."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One attempt at one request: from being sent until its slot is given back."""
+
+    id: int
+    ask: Ask
+    endpoint: "EndpointState"
+    reason: Reason
+    sent_at: float
+    attempt: int = 1
+    """1 for the first."""
+    queued_s: float = 0.0
+    """Time waited for a slot, all attempts together."""
+    tried: frozenset[str] = frozenset()
+    """Endpoints that failed at this request before."""
+    first_token_at: float | None = None
+    output_tokens: int = 0
+    """As counted so far."""
+    held: bool = False
+    """Whether it holds its slot."""
+    pending_tokens: int = 0
+    """Prompt tokens that it adds to the endpoint's pending ones."""
+    trial: bool = False
+    """Whether it is the one request that an endpoint is tried with."""
+    spared: bool = False
+    """Whether this request was already sent again for a connection found stale."""
+
+
+class EndpointState:
+    """One endpoint: its plan, what is in flight there, its health. Changed only by methods."""
+
+    __slots__ = (
+        "_on_trial",
+        "_open",
+        "abandoned",
+        "busy",
+        "completed",
+        "failed",
+        "health",
+        "held",
+        "id",
+        "in_flight",
+        "kv_tokens",
+        "limits",
+        "load",
+        "others",
+        "own_in_flight",
+        "peak",
+        "pending_limits",
+        "pending_prompt_tokens",
+        "plan",
+        "rejected",
+        "rooms",
+        "sent",
+        "slots",
+        "weight",
+    )
+
+    def __init__(self, plan: EndpointPlan, policy: Policy) -> None:
+        self.id = plan.id
+        self.health = Health(policy.health)
+        self.peak = PeakEwma()
+        self.load: Load | None = None
+        self.others = NO_OTHERS
+        self.in_flight = 0
+        self.own_in_flight = 0
+        self.held = [0, 0, 0]
+        """Requests in flight by rank of class, other routers' included."""
+        self.pending_prompt_tokens = 0
+        self.kv_tokens = 0
+        self.sent = 0
+        self.completed = 0
+        self.failed = 0
+        self.rejected = 0
+        self.abandoned = 0
+        self.busy = 0
+        self.rooms = [True, True, True]
+        """Whether one more request of each rank may be sent; always up to date."""
+        self.planned(plan, policy)
+
+    def planned(self, plan: EndpointPlan, policy: Policy) -> None:
+        """Follow a plan and a policy; what is in flight stays."""
+        self.plan = plan
+        self.weight = plan.weight
+        self.health.policy = policy.health
+        self.slots = plan.max_in_flight
+        holds = policy.of_profile(plan.profile).holds
+        ranks = (holds.interactive, holds.standard, holds.bulk)
+        self.limits = [slots_of(hold, plan.max_in_flight) for hold in ranks]
+        """Slots that a class and those below it may hold together, by rank."""
+        self.pending_limits = [hold.max_pending_prompt_tokens or NO_LIMIT for hold in ranks]
+        self._judged()
+
+    def first_token_s(self, now: float) -> float | None:
+        """Return the recent peak of the time to first token, s; None before the first one."""
+        return self.peak.at(now)
+
+    def take(self, flight: Flight) -> None:
+        """Let `flight` hold a slot."""
+        ask = flight.ask
+        flight.held = True
+        self.sent += 1
+        self.own_in_flight += 1
+        self.in_flight += 1
+        self.held[ask.rank] += 1
+        self.kv_tokens += ask.prompt_tokens
+        if ask.facts.streams:
+            # Of an answer that comes as a whole the first token is never seen: its prompt would
+            # count as pending all along and keep bulk away from an endpoint that has room.
+            flight.pending_tokens = ask.prompt_tokens
+            self.pending_prompt_tokens += ask.prompt_tokens
+        if self._on_trial:
+            flight.trial = self.health.trying = True
+            self._judged()
+        else:
+            self.reckon()
+
+    def began(self, flight: Flight, now: float) -> None:
+        """Note the first token of `flight`."""
+        flight.first_token_at = now
+        if flight.ask.facts.streams:
+            self.peak.saw(now - flight.sent_at, now)
+        self.pending_prompt_tokens -= flight.pending_tokens
+        flight.pending_tokens = 0
+        if flight.trial:
+            flight.trial = False
+            self.health.trial_passed()
+            self._judged()
+        elif False in self.rooms:
+            self.reckon()
+
+    def grew(self, flight: Flight, tokens: int) -> None:
+        """Note more output tokens of `flight`."""
+        flight.output_tokens += tokens
+        self.kv_tokens += tokens
+
+    def give(self, flight: Flight) -> bool:
+        """Take the slot back; False, and nothing happens, where `flight` holds none."""
+        if not flight.held:
+            return False
+        ask = flight.ask
+        flight.held = False
+        self.own_in_flight -= 1
+        self.in_flight -= 1
+        self.held[ask.rank] -= 1
+        self.kv_tokens -= ask.prompt_tokens + flight.output_tokens
+        self.pending_prompt_tokens -= flight.pending_tokens
+        flight.pending_tokens = 0
+        if flight.trial:
+            self.health.trial_given_up()
+            self._judged()
+        elif False in self.rooms:
+            self.reckon()
+        return True
+
+    def worked(self, *, trial: bool) -> None:
+        """Note a completed answer; `trial`: of the trial request, which had no first token."""
+        if trial:
+            self.health.trial_passed()
+        self.health.succeeded()
+        self._judged()
+
+    def sickened(self, now: float, *, trial: bool, alone: bool) -> None:
+        """Note a failure that counts against the endpoint; see `Health.failed`."""
+        self.failed += 1
+        self.health.failed(now, trial=trial, alone=alone)
+        self._judged()
+
+    def was_busy(self, now: float, retry_after_s: float | None) -> None:
+        """Note a refusal for want of room."""
+        self.busy += 1
+        self.health.was_busy(now, retry_after_s)
+
+    def probed(self, *, ok: bool) -> None:
+        """Note a health probe."""
+        self.health.probed(ok=ok)
+        self._judged()
+
+    def try_again(self) -> None:
+        """End a time of being down: the next request is a trial."""
+        self.health.try_again()
+        self._judged()
+
+    def drain(self, *, on: bool) -> None:
+        """Take nothing more, or again."""
+        self.health.draining = on
+        self._judged()
+
+    def heard(self, others: Others) -> None:
+        """Replace what other routers have there."""
+        before, self.others = self.others, others
+        for rank, count in enumerate(others.in_flight):
+            self.held[rank] += count - before.in_flight[rank]
+        self.in_flight += sum(others.in_flight) - sum(before.in_flight)
+        self.pending_prompt_tokens += others.pending_prompt_tokens - before.pending_prompt_tokens
+        self.kv_tokens += others.kv_tokens - before.kv_tokens
+        self.reckon()
+
+    def _judged(self) -> None:
+        """Take over what health has come to. Called after every change of it."""
+        self._open = self.health.takes_requests
+        self._on_trial = self.health.state is State.TRIAL
+        self.reckon()
+
+    def reckon(self) -> None:
+        """Work out for which ranks there is room. Called after every change."""
+        rooms = self.rooms
+        in_flight = self.in_flight
+        if in_flight >= self.slots or not self._open:
+            rooms[0] = rooms[1] = rooms[2] = False
+            return
+        pending = self.pending_prompt_tokens
+        _, standard, bulk = self.held
+        limit, limit_standard, limit_bulk = self.limits
+        pending_limit, pending_standard, pending_bulk = self.pending_limits
+        # Where a class has room, so have those above it: else a lower one could pass them.
+        rooms[0] = room = in_flight < limit and pending < pending_limit
+        rooms[1] = room = room and standard + bulk < limit_standard and pending < pending_standard
+        rooms[2] = room and bulk < limit_bulk and pending < pending_bulk
+
+
+def slots_of(hold: Hold, slots: int) -> int:
+    """Return how many of an endpoint's `slots` a hold is worth; at least 1 for any share."""
+    if hold.share <= 0:
+        return 0
+    worth = max(1, int(hold.share * slots))
+    return worth if hold.max_slots is None else min(worth, hold.max_slots)

@@ -1,0 +1,153 @@
+"""Judges one endpoint from what happened to its requests and probes.
+
+An endpoint that fails several times in a row is down for a while, then gets one trial request;
+its success brings the endpoint back, its failure doubles the time. Being busy, a request that was
+wrong, and a caller that left say nothing about health.
+"""
+
+from enum import StrEnum
+from math import inf
+
+from policies.facts import FailureKind
+from policies.policy import HealthPolicy
+
+
+class State(StrEnum):
+    """What an endpoint may be given."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    """Has failed lately; used as before."""
+    DOWN = "down"
+    """Nothing, until its time is over or a probe succeeds."""
+    TRIAL = "trial"
+    """One request at a time, until one succeeds."""
+    DRAINING = "draining"
+    """Nothing: an operator takes it out; what runs there ends in peace."""
+
+
+SICK = frozenset(
+    {FailureKind.NOT_REACHED, FailureKind.BROKEN, FailureKind.FIRST_TOKEN_TIMEOUT}
+    | {FailureKind.IDLE_TIMEOUT}
+)
+"""Failures that count against an endpoint."""
+
+
+class Health:
+    """The judgement of one endpoint. Every method is given the time; none reads a clock."""
+
+    __slots__ = (
+        "_back_off_s",
+        "_condition",
+        "busy_until",
+        "draining",
+        "failed_probes",
+        "failures",
+        "policy",
+        "probed_down",
+        "retry_at",
+        "trying",
+    )
+
+    def __init__(self, policy: HealthPolicy) -> None:
+        self.policy = policy
+        self._condition = State.UP
+        self._back_off_s = policy.back_off_s
+        self.failures = 0
+        """Requests failed in a row."""
+        self.failed_probes = 0
+        """Probes failed in a row."""
+        self.probed_down = False
+        """Down by probes, so only a good probe ends it."""
+        self.retry_at = inf
+        """When a trial is due; infinite unless down by failed requests."""
+        self.trying = False
+        """The one trial request is under way."""
+        self.draining = False
+        self.busy_until = -inf
+        """Until then the endpoint is said to have no room."""
+
+    @property
+    def state(self) -> State:
+        """What the endpoint may be given."""
+        return State.DRAINING if self.draining else self._condition
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a request may be sent there."""
+        if self.draining or self._condition is State.DOWN:
+            return False
+        return self._condition is not State.TRIAL or not self.trying
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether waiting for it makes sense: not down, not draining."""
+        return not self.draining and self._condition is not State.DOWN
+
+    @property
+    def spotless(self) -> bool:
+        """Whether a success would change nothing."""
+        return self._condition is State.UP and not self.failures
+
+    def failed(self, now: float, *, trial: bool, alone: bool) -> None:
+        """Count a failed request.
+
+        `trial`: it was the trial request. `alone`: no other endpoint could serve one of its
+        models, so that it is used whatever happens, unless probes say that it is down.
+        """
+        if trial:
+            self.trying = False
+            self._back_off_s = min(2 * self._back_off_s, self.policy.max_back_off_s)
+        self.failures += 1
+        if self._condition is State.DOWN:
+            return
+        if self._condition is State.TRIAL and not trial:
+            # Sent before the endpoint went down: tells nothing about the trial.
+            return
+        if (trial or self.failures >= self.policy.failures_to_down) and not alone:
+            self._condition = State.DOWN
+            self.retry_at = now + self._back_off_s
+        else:
+            self._condition = State.SUSPECT
+
+    def trial_passed(self) -> None:
+        """Note that the trial request got its first token."""
+        self.trying = False
+        self.failures = 0
+        if self._condition is State.TRIAL:
+            self._condition = State.UP
+
+    def trial_given_up(self) -> None:
+        """Note that the trial request ended without telling anything."""
+        self.trying = False
+
+    def succeeded(self) -> None:
+        """Note a completed answer."""
+        if self._condition in (State.UP, State.SUSPECT):
+            self._condition = State.UP
+            self.failures = 0
+            self._back_off_s = self.policy.back_off_s
+
+    def was_busy(self, now: float, retry_after_s: float | None) -> None:
+        """Note a refusal for want of room; others are preferred for as long as it asks."""
+        wait_s = self.policy.busy_penalty_s if retry_after_s is None else retry_after_s
+        self.busy_until = max(self.busy_until, now + min(wait_s, self.policy.max_busy_penalty_s))
+
+    def probed(self, *, ok: bool) -> None:
+        """Count a probe. A good one ends a time of being down, by whatever; the trial decides."""
+        if ok:
+            self.failed_probes = 0
+            if self._condition is State.DOWN:
+                self.try_again()
+            return
+        self.failed_probes += 1
+        if self.failed_probes >= self.policy.failed_probes_to_down:
+            self._condition = State.DOWN
+            self.probed_down = True
+            self.retry_at = inf
+
+    def try_again(self) -> None:
+        """End a time of being down: the next request is a trial."""
+        self._condition = State.TRIAL
+        self.probed_down = False
+        self.retry_at = inf

@@ -1,0 +1,181 @@
+"""Builds every object of a router once, and hands each its clock, its randomness and its limits."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from random import Random
+
+import uvicorn
+from starlette.applications import Starlette
+
+from engines.engine import Discovery, Engine, EngineLoad, Kind
+from policies.dispatcher import Dispatcher
+from router.config import Config
+from router.credentials import Secrets
+from router.door import Door
+from router.endpoint import Endpoint
+from router.fleet import dialect, discovered, plan
+from router.lag import watch_loop
+from router.lines import LineWriter
+from router.log import AccessLog
+from router.metrics import Metrics
+from router.overview import Overview, read_at_scrape
+from router.probe import Prober, Report, Target
+from router.settings import Endpoint as EndpointSettings
+from router.settings import Pool as PoolSettings
+from router.site import site
+from router.tls import client_context
+from router.wire.heads import HeadReader
+from router.wire.inbound import Inbound
+from router.wire.upstream import Pool, Spawn, address
+
+SWEEP_S = 0.25
+"""How often timeouts are looked at: precise enough for whole seconds, and next to free."""
+
+
+class Router:
+    """One process of the router."""
+
+    def __init__(
+        self,
+        config: Config,
+        secrets: Secrets,
+        *,
+        engines: Mapping[Kind, Engine],
+        clock: Callable[[], float],
+        rng: Random,
+        access_log: AccessLog | None,
+        logs: Mapping[str, LineWriter],
+    ) -> None:
+        self.config = config
+        self.metrics = Metrics(max_models=config.metrics.max_models)
+        self._secrets = secrets
+        self._engines = engines
+        self._clock = clock
+        self._members = {
+            endpoint.id: (pool, endpoint) for pool in config.pools for endpoint in pool.endpoints
+        }
+        self._plans = {
+            id_: plan(pool, endpoint, engines[endpoint.engine])
+            for id_, (pool, endpoint) in self._members.items()
+        }
+        self.dispatcher = Dispatcher(self._plans.values(), config.policy, rng)
+        self.door = Door(
+            dispatcher=self.dispatcher,
+            endpoints={},
+            metrics=self.metrics,
+            access_log=access_log,
+            limits=config.server.limits,
+            timeouts=config.timeouts,
+            clock=clock,
+            new_id=lambda: os.urandom(16).hex(),
+            show_routing=config.server.show_routing,
+        )
+
+        self.overview = Overview(self.dispatcher, config.models)
+        self._rng = rng
+        self._heads = HeadReader()
+        read_at_scrape(self.metrics, self.door, logs)
+
+    @asynccontextmanager
+    async def running(self, _: Starlette) -> AsyncGenerator[None]:
+        """Run what goes on beside the requests, from before the first to after the last."""
+        report = Report(self._discovered, self._probed, self._observed)
+        async with asyncio.TaskGroup() as group:
+            prober = Prober(group, self._engines, report, self.config.probes, self._rng)
+            for pool in self.config.pools:
+                certificates = client_context(pool.tls)
+                for endpoint in pool.endpoints:
+                    self._join(endpoint, pool.name, certificates, group.create_task)
+                    prober.watch(self._target(endpoint), certificates)
+            beside = [
+                group.create_task(self._sweep()),
+                group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
+            ]
+            yield
+            prober.close()
+            for task in beside:
+                task.cancel()
+            self.door.stop()
+
+    def _join(
+        self, endpoint: EndpointSettings, pool: str, certificates: ssl.SSLContext, spawn: Spawn
+    ) -> None:
+        """Make an endpoint reachable."""
+        engine = self._engines[endpoint.engine]
+        connections = Pool(
+            address(endpoint.url, certificates),
+            loop=asyncio.get_running_loop(),
+            spawn=spawn,
+            clock=self._clock,
+            heads=self._heads,
+            connect_s=self.config.timeouts.connect_s,
+            keep_s=engine.traits.keep_alive_s,
+        )
+        self.door.endpoints[endpoint.id] = Endpoint(
+            endpoint.id,
+            pool_name=pool,
+            engine=engine,
+            dialect=dialect(endpoint, engine),
+            pool=connections,
+            clock=self._clock,
+            api_key=self._secrets.api_keys.get(endpoint.id),
+        )
+
+    def _target(self, endpoint: EndpointSettings) -> Target:
+        key = self._secrets.api_keys.get(endpoint.id)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.door.sweep()
+
+    # what the prober learns
+
+    def _discovered(self, endpoint_id: str, discovery: Discovery) -> None:
+        """Take in what an engine says of itself."""
+        pool, endpoint = self._members[endpoint_id]
+        learned = discovered(pool, endpoint, self._engines[endpoint.engine], discovery)
+        if learned != self._plans[endpoint_id]:
+            self._plans[endpoint_id] = learned
+            now = self._clock()
+            self.dispatcher.reconfigure(self._plans.values(), self.config.policy, now)
+            self.door.pump(now)
+
+    def _probed(self, endpoint_id: str, ok: bool) -> None:
+        """Take in a health probe."""
+        now = self._clock()
+        self.dispatcher.probed(endpoint_id, ok, now)
+        self.door.pump(now)
+
+    def _observed(self, endpoint_id: str, load: EngineLoad) -> None:
+        """Take in an engine's gauges."""
+        self.dispatcher.observed(endpoint_id, load, self._clock())
+
+
+def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
+    """Return the server: the hot routes on the router's own protocol, all else on the site."""
+    settings = router.config.server
+    app = site(router.overview, router.metrics, started_at_s=started_at_s, lifespan=router.running)
+
+    def protocol(**given: object) -> Inbound:
+        return Inbound(router.door, **given)  # type: ignore[arg-type] # uvicorn's own call
+
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=protocol,  # type: ignore[arg-type] # called like a class, with the same arguments
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.limits.drain_s),
+        backlog=4096,
+    )
+    return uvicorn.Server(config)

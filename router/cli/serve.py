@@ -1,0 +1,76 @@
+"""`headway serve`: run the router."""
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+from engines.registry import ENGINES
+from router.app import Router, server
+from router.config import load, read_secrets
+from router.document import ConfigError
+from router.lines import STANDARD_ERROR, STANDARD_OUTPUT, LineWriter
+from router.log import AccessLog, start_logging
+
+USUAL_FILES = (Path("headway.toml"), Path("/etc/headway/headway.toml"))
+EXAMPLE = """\
+example:
+  headway serve headway.toml
+  curl http://127.0.0.1:8080/v1/models
+
+Without a file, ./headway.toml is read, else /etc/headway/headway.toml. SIGTERM and Ctrl-C let
+running answers end, for as long as server.limits.drain_s says.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("file", nargs="?", type=Path, help="the configuration, TOML")
+    parser.add_argument("--port", type=int, help="listen here instead of the file's server.port")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; returns the exit status."""
+    path = args.file or next((path for path in USUAL_FILES if path.exists()), USUAL_FILES[0])
+    try:
+        config = load(path)
+        secrets = read_secrets(config)
+    except ConfigError as error:
+        sys.stderr.writelines(f"{sentence}\n" for sentence in error.sentences())
+        return 2
+    settings = config.server
+    states = LineWriter(STANDARD_ERROR)
+    start_logging(states, settings.log_style, settings.log_level)
+    requests = _request_lines(settings.access_log)
+    logs = {"states": states} if requests is None else {"states": states, "requests": requests}
+    _allow_many_connections()
+    router = Router(
+        config,
+        secrets,
+        engines=ENGINES,
+        clock=time.monotonic,
+        rng=Random(),
+        access_log=None if requests is None else AccessLog(requests, time.time),
+        logs=logs,
+    )
+    started = server(router, started_at_s=int(time.time()))
+    if args.port is not None:
+        started.config.port = args.port
+    started.run()
+    for log in logs.values():
+        log.close()
+    return 0 if started.started else 1
+
+
+def _request_lines(target: str) -> LineWriter | None:
+    if target == "off":
+        return None
+    return LineWriter(STANDARD_OUTPUT if target == "-" else Path(target))
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit on open files as far as the system lets us: a stream takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

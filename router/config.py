@@ -1,0 +1,170 @@
+"""The configuration: one TOML file, and what it means once every default is filled in."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final
+
+from annotated_types import Len
+from pydantic import ConfigDict
+
+from policies.facts import Profile
+from policies.policy import Policy
+from router import toml
+from router.credentials import SecretReader, Secrets
+from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, place, unknown
+from router.settings import (
+    Admin,
+    MetricsLimits,
+    Pool,
+    Probes,
+    Redis,
+    Server,
+    State,
+    Timeouts,
+    is_name,
+)
+
+MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
+"""Requests held at one endpoint where neither it nor its pool says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBIDDING
+
+    server: Server = field(default_factory=Server)
+    """Where callers are heard."""
+    admin: Admin | None = None
+    """Administration; none: there is none."""
+    redis: Redis | None = None
+    """What replicas share; none: nothing."""
+    state: State | None = None
+    """What outlives one process; none: nothing."""
+    pools: Annotated[tuple[Pool, ...], Len(1)]
+    """Where requests can go."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long an engine may take."""
+    probes: Probes = field(default_factory=Probes)
+    """How often engines are asked."""
+    metrics: MetricsLimits = field(default_factory=MetricsLimits)
+    """What keeps the metrics small."""
+    policy: Policy = field(default_factory=Policy)
+    """How requests are routed, until the admin interface changes it."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every public name, once, in the file's order."""
+        return tuple(dict.fromkeys(model for pool in self.pools for model in pool.models))
+
+
+CONFIG: Final = Document(Config)
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Return what a file says; raises `ConfigError` with everything that is wrong with it.
+
+    Variables and files that hold secrets are looked for, so that none is missed later.
+    """
+    document = _completed(_parsed(path))
+    config = CONFIG.read(path.name, document, folder=path.absolute().parent)
+    secrets = SecretReader(environ)
+    secrets.read(config.pools, config.admin, config.redis)
+    if flaws := [*_contradictions(config), *secrets.flaws]:
+        raise ConfigError(path.name, flaws)
+    return config
+
+
+def read_secrets(config: Config, environ: Mapping[str, str] = os.environ) -> Secrets:
+    """Return what the configuration only names; raises `ConfigError` where one is gone by now."""
+    reader = SecretReader(environ)
+    secrets = reader.read(config.pools, config.admin, config.redis)
+    if reader.flaws:
+        raise ConfigError("configuration", reader.flaws)
+    return secrets
+
+
+def describe(config: Config) -> str:
+    """Return everything that was understood as TOML, defaults included; it loads as the same."""
+    return toml.text(CONFIG.write(config))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"cannot be read: {(error.strerror or str(error)).lower()} ({path})"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: {error.reason} at byte {error.start}"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not TOML: {str(error)[:1].lower()}{str(error)[1:]}"
+    raise ConfigError(path.name, [Flaw("", message)])
+
+
+def _completed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what depends on other keys; whatever is of the wrong shape is left to be refused."""
+    full = dict(document)
+    if isinstance(policy := document.get("policy", {}), dict):
+        # Table by table: to change one class's patience must not undo its targets.
+        full["policy"] = merged(asdict(Policy()), policy)
+    if isinstance(pools := document.get("pools"), list):
+        full["pools"] = [
+            _completed_pool(pool) if isinstance(pool, dict) else pool for pool in pools
+        ]
+    return full
+
+
+def _completed_pool(pool: Mapping[str, Any]) -> dict[str, Any]:
+    by_profile = MAX_IN_FLIGHT.get(str(pool.get("profile")), 1)
+    full = {"max_in_flight": by_profile, **pool}
+    # What is wrong with the pool's own value is said once, and not for each endpoint again.
+    is_right = type(full["max_in_flight"]) is int and full["max_in_flight"] > 0
+    inherited = full["max_in_flight"] if is_right else by_profile
+    name = pool.get("name")
+    stem = name[:48] if isinstance(name, str) and is_name(name) else "endpoint"
+    if isinstance(endpoints := pool.get("endpoints"), list):
+        full["endpoints"] = [
+            {"id": f"{stem}-{index}", "max_in_flight": inherited, **endpoint}
+            if isinstance(endpoint, dict)
+            else endpoint
+            for index, endpoint in enumerate(endpoints)
+        ]
+    return full
+
+
+def _contradictions(config: Config) -> Iterator[Flaw]:
+    """Yield what is right key by key and wrong together."""
+    yield from _taken_names(config.pools)
+    for number, pool in enumerate(config.pools):
+        for index, endpoint in enumerate(pool.endpoints):
+            where = ("pools", number, "endpoints", index)
+            if endpoint.model is not None and len(pool.models) > 1:
+                message = f"renames one model, but pool {pool.name!r} serves {len(pool.models)}"
+                yield Flaw(place((*where, "model")), message)
+            if endpoint.api_key_env is not None and endpoint.api_key_file is not None:
+                yield Flaw(place((*where, "api_key_file")), "leave either this or api_key_env out")
+    for model in config.policy.models:
+        if model not in config.models:
+            yield Flaw(place(("policy", "models", model)), unknown("model", model, config.models))
+    if config.server.workers > 1 and config.redis is None:
+        message = "more than one process needs a [redis] section, through which they agree"
+        yield Flaw("server.workers", message)
+
+
+def _taken_names(pools: tuple[Pool, ...]) -> Iterator[Flaw]:
+    names: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    for number, pool in enumerate(pools):
+        yield from _taken(pool.name, place(("pools", number, "name")), names)
+        for index, endpoint in enumerate(pool.endpoints):
+            here = place(("pools", number, "endpoints", index, "id"))
+            yield from _taken(endpoint.id, here, ids)
+
+
+def _taken(name: str, here: str, seen: dict[str, str]) -> Iterator[Flaw]:
+    if (first := seen.setdefault(name, here)) != here:
+        yield Flaw(here, f"{name!r} is taken by {first}; give this one another")

@@ -1,0 +1,1 @@
+"""The demonstration: real engines, the router, and a mixed crowd of callers on one machine."""

@@ -1,0 +1,238 @@
+"""Where requests meet the dispatcher: whom they wait for, what they are sent to, what is noted.
+
+The one place that feeds the dispatcher events from sockets and carries its commands out. Nothing
+here awaits, so that no decision is ever made on a state that has moved on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from engines.engine import Fault, Route
+from policies.commands import Expire, Send
+from policies.dispatcher import Dispatcher
+from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
+from policies.fleet import Flight
+from policies.ordering import Ticket
+from router import errors
+from router.answer import Outcome, met
+from router.attempt import Attempt
+from router.endpoint import Endpoint
+from router.intake import read_request
+from router.log import AccessLog, RequestLine
+from router.metrics import Metrics
+from router.proxy import ANTHROPIC, End, Exchange
+from router.settings import Limits, Timeouts
+from router.wire.inbound import Inbound, Incoming
+
+ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
+
+_LOG = logging.getLogger("headway")
+
+
+class Door:
+    """All that an exchange needs beyond itself."""
+
+    routes = ROUTES
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        endpoints: dict[str, Endpoint],
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        limits: Limits,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        show_routing: bool,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.endpoints = endpoints
+        self.metrics = metrics
+        self.limits = limits
+        self.timeouts = timeouts
+        self.clock = clock
+        self.show_routing = show_routing
+        self.connections: set[Inbound] = set()
+        self.active: set[Exchange] = set()
+        """Exchanges whose answer has not ended, waiting ones included."""
+        self._waiting: dict[Ticket, Exchange] = {}
+        self._access_log = access_log
+        self._new_id = new_id
+        self._wake: asyncio.TimerHandle | None = None
+
+    # requests
+
+    def begin(self, caller: Inbound, request: Incoming) -> Exchange | None:
+        """See `wire.inbound.Door`."""
+        route = request.route
+        if route is None:
+            raise RuntimeError("only inference routes come through the door")
+        intake = read_request(route, request.headers, request.body, new_id=self._new_id)
+        if isinstance(intake, errors.Problem):
+            self._turn_away(caller, request, route, intake)
+            return None
+        exchange = Exchange(self, caller, request, intake)
+        self.active.add(exchange)
+        now = request.arrived
+        exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        return None if exchange.ended else exchange
+
+    def _turn_away(
+        self, caller: Inbound, request: Incoming, route: Route, problem: errors.Problem
+    ) -> None:
+        caller.answer(
+            problem.status,
+            errors.headers(problem),
+            errors.body(problem, anthropic=route in ANTHROPIC),
+            close=not request.keep_alive,
+        )
+        if self._access_log is not None:
+            self._access_log.ended(
+                {
+                    "route": route,
+                    "status": problem.status,
+                    "outcome": "malformed",
+                    "duration_s": self.clock() - request.arrived,
+                }
+            )
+        caller.finished(keep_alive=request.keep_alive)
+
+    # the queue
+
+    def queue(self, ticket: Ticket, exchange: Exchange) -> None:
+        """Remember who waits, and be there when the ticket's time comes."""
+        self._waiting[ticket] = exchange
+        self._arm()
+
+    def leave(self, ticket: Ticket, now: float) -> None:
+        """Take a caller that hung up out of the queue."""
+        self._waiting.pop(ticket, None)
+        self.dispatcher.left(ticket, now)
+
+    def pump(self, now: float) -> None:
+        """Carry out what has become due: releases from the queue, and expiries."""
+        if not self.dispatcher.waiting:
+            return
+        for command in self.dispatcher.due(now):
+            # `left` takes a caller's answer back, so whoever is answered here still waits.
+            if command.ticket is None:
+                raise RuntimeError("an answer from the queue belongs to nobody")
+            exchange = self._waiting.pop(command.ticket)
+            if isinstance(command, Send):
+                exchange.released(command.flight, now)
+            else:
+                exchange.expired(command)
+        self._arm()
+
+    def _arm(self) -> None:
+        """See to it that `pump` runs when the dispatcher next has something to do."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        at = self.dispatcher.next_wake()
+        if at is not None:
+            delay = max(0.0, at - self.clock())
+            self._wake = asyncio.get_running_loop().call_later(delay, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self.pump(self.clock())
+
+    # what goes on beside the requests
+
+    def sweep(self) -> None:
+        """Act on every timeout that has passed; to be called a few times a second."""
+        now = self.clock()
+        for exchange in tuple(self.active):
+            exchange.check(now)
+        for connection in tuple(self.connections):
+            connection.expire(now)
+        for endpoint in self.endpoints.values():
+            endpoint.pool.sweep()
+        self.pump(now)
+
+    def stop(self) -> None:
+        """End every exchange that is left, each with an error of its own."""
+        for exchange in tuple(self.active):
+            exchange.stop()
+
+    # what is noted
+
+    def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
+        """Note an attempt that failed."""
+        self.metrics.retried(kind)
+        _LOG.debug(
+            "attempt failed",
+            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
+        )
+
+    def note_refusal(self, exchange: Exchange, refusal: Refuse, sla_class: SlaClass) -> None:
+        """Note a request that the dispatcher refused."""
+        self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
+
+    def note_end(self, end: End) -> None:
+        """Note how a request ended: counts, and one line in the log."""
+        self.active.discard(end.exchange)
+        flight, outcome = end.flight, end.outcome
+        verdict: bool | None = None
+        if outcome is not None and end.ending is Ending.COMPLETED:
+            verdict = met(
+                outcome.targets, outcome.first_token_s, outcome.per_token_s, outcome.total_s
+            )
+        elif end.ending is Ending.FAILED and flight is not None:
+            verdict = False if flight.ask.targets != NO_TARGETS else None
+        if flight is not None and end.ending is not None:
+            self._count(end, flight, outcome, verdict)
+        if self._access_log is not None:
+            self._access_log.ended(self._line(end, verdict))
+
+    def _count(
+        self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
+    ) -> None:
+        plan, ask = flight.endpoint.plan, flight.ask
+        series = self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model)
+        series.ended(
+            end.ending or Ending.FAILED,
+            queue_s=flight.queued_s,
+            first_token_s=None if outcome is None else outcome.first_token_s,
+            per_token_s=None if outcome is None else outcome.per_token_s,
+            overhead_s=end.exchange.router_s,
+            prompt_tokens=(outcome.prompt_tokens or 0) if outcome is not None else 0,
+            output_tokens=(outcome.output_tokens or 0) if outcome is not None else 0,
+            met=verdict,
+        )
+
+    def _line(self, end: End, verdict: bool | None) -> RequestLine:
+        exchange, flight, outcome = end.exchange, end.flight, end.outcome
+        facts = exchange.intake.facts
+        line: RequestLine = {
+            "request_id": facts.id,
+            "route": exchange.route,
+            "model": facts.model,
+            "class": end.sla_class,
+            "tenant": facts.tenant,
+            "stream": exchange.intake.stream,
+            "status": end.status,
+            "outcome": end.ending or "refused",
+            "attempts": exchange.attempts,
+            "overhead_s": exchange.router_s,
+            "duration_s": self.clock() - exchange.request.arrived,
+        }
+        if end.refusal is not None:
+            line["dropped_reason"] = end.refusal.reason
+        if flight is not None:
+            plan = flight.endpoint.plan
+            line["pool"] = plan.pool
+            line["endpoint"] = plan.id
+            line["reason"] = flight.reason
+            line["queue_s"] = flight.queued_s
+        if outcome is not None:
+            line["first_token_s"] = outcome.first_token_s
+            line["per_token_s"] = outcome.per_token_s
+            line["prompt_tokens"] = outcome.prompt_tokens
+            line["output_tokens"] = outcome.output_tokens
+            line["met"] = verdict
+        return line

@@ -1,0 +1,79 @@
+"""One engine server at run time: its adapter, its connections, and the heads of its requests."""
+
+from collections.abc import Callable, Sequence
+
+from engines.engine import Dialect, Engine
+from router.intake import INTERNAL_HEADERS
+from router.wire.upstream import Pool
+
+_NOT_FORWARDED = INTERNAL_HEADERS | {
+    b"accept-encoding",  # a compressed answer could be neither judged nor counted
+    b"content-length",
+    b"expect",
+    b"host",
+}
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+
+
+class Endpoint:
+    """What the router needs to talk to one engine server."""
+
+    __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 # the field's name everywhere
+        *,
+        pool_name: str,
+        engine: Engine,
+        dialect: Dialect,
+        pool: Pool,
+        clock: Callable[[], float],
+        api_key: str | None = None,
+    ) -> None:
+        self.id = id
+        self.pool_name = pool_name
+        self.engine = engine
+        self.dialect = dialect
+        self.pool = pool
+        self.clock = clock
+        self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
+        self._starts: dict[str, bytes] = {}
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the router has a key of its own for it; else the caller's goes through."""
+        return bool(self._credentials)
+
+    def request_head(
+        self,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        extra: Sequence[tuple[bytes, bytes]],
+        request_id: bytes,
+        length: int,
+    ) -> bytes:
+        """Return the head of a POST: the caller's end-to-end headers, less what is the router's.
+
+        An endpoint with a key of its own never sees the caller's.
+        """
+        start = self._starts.get(path)
+        if start is None:
+            where = self.pool.where
+            target = (where.base_path + path).encode("ascii")
+            start = b"POST %b HTTP/1.1\r\nhost: %b\r\n%b" % (
+                target,
+                where.authority,
+                self._credentials,
+            )
+            self._starts[path] = start
+        parts = [start]
+        for header in headers:
+            name = header[0]
+            if name not in _NOT_FORWARDED and not (self._credentials and name in _CREDENTIALS):
+                parts.append(b"%b: %b\r\n" % header)
+        for header in extra:
+            parts.append(b"%b: %b\r\n" % header)
+        parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, length))
+        return b"".join(parts)

@@ -1,0 +1,178 @@
+"""Everything that is counted, in one table, and where each number comes from.
+
+Names are `headway_<what>_<unit>`; labels have few values, never a request id, a tenant or a path.
+A request only adds to plain numbers (`router.counters`); they become text when somebody scrapes.
+ All state is changed here, in methods that never await.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from policies.facts import FailureKind, RefusalReason, SlaClass
+from router.counters import LAG_S, Attainment, Histogram, Latencies, Series
+
+OTHER: Final = "other"
+"""The label of every model beyond the bound."""
+
+
+class Sort(StrEnum):
+    """Types of metric, as Prometheus names them."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    SUMMARY = "summary"
+    """Count and sum only."""
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric; the name is without the suffix that its type adds (`_total`, `_bucket`, …)."""
+
+    name: str
+    sort: Sort
+    documentation: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    """Empty, or what the name ends in (OpenMetrics asks for that)."""
+
+
+_C, _G, _H, _S = Sort.COUNTER, Sort.GAUGE, Sort.HISTOGRAM, Sort.SUMMARY
+_PLACE: Final = ("pool", "endpoint", "class", "model")
+_HOME: Final = ("pool", "class", "model")
+_GOAL: Final = ("class", "model")
+
+# fmt: off
+# Counted on the way.
+REQUESTS = Family("headway_requests", _C, "Requests sent to an endpoint, by how they ended.", (*_PLACE, "outcome"))
+PROMPT_TOKENS = Family("headway_prompt_tokens", _C, "Tokens read by engines.", _PLACE)
+OUTPUT_TOKENS = Family("headway_output_tokens", _C, "Tokens written by engines.", _PLACE)
+ENDPOINT_FIRST_TOKEN = Family("headway_endpoint_first_token_seconds", _S, "Arrival to first token, by endpoint.", _PLACE, "seconds")
+FIRST_TOKEN = Family("headway_first_token_seconds", _H, "Arrival to first token.", _HOME, "seconds")
+PER_TOKEN = Family("headway_per_output_token_seconds", _H, "Mean time per output token after the first, once a request.", _HOME, "seconds")
+QUEUE = Family("headway_queue_seconds", _H, "Time waited in the router.", _HOME, "seconds")
+OVERHEAD = Family("headway_overhead_seconds", _H, "The router's own time, once a request.", _HOME, "seconds")
+OFFERED = Family("headway_offered", _C, "Requests with a latency target, those refused for want of room included.", _GOAL)
+ATTAINED = Family("headway_attained", _C, "Requests whose latency targets were met.", _GOAL)
+REFUSED = Family("headway_refused", _C, "Requests not served.", ("reason", "class"))
+RETRIES = Family("headway_retries", _C, "Attempts that followed a failed one, by its failure.", ("reason",))
+LOOP_LAG = Family("headway_event_loop_lag_seconds", _H, "How late the event loop ran a timer.", (), "seconds")
+
+# Read at the moment of the scrape.
+IN_FLIGHT = Family("headway_in_flight", _G, "Requests at an endpoint.", ("endpoint", "class"))
+WAITING = Family("headway_waiting", _G, "Requests waiting in the router.", ("class",))
+ENDPOINT_UP = Family("headway_endpoint_up", _G, "1 where requests may go, else 0.", ("pool", "endpoint"))
+ENGINE_RUNNING = Family("headway_engine_running", _G, "Requests running, in the engine's words.", ("endpoint",))
+ENGINE_WAITING = Family("headway_engine_waiting", _G, "Requests queued in the engine, in its words.", ("endpoint",))
+ENGINE_KV_USAGE = Family("headway_engine_kv_usage_ratio", _G, "Share of the KV cache in use, in the engine's words.", ("endpoint",), "ratio")
+CONNECTIONS = Family("headway_open_connections", _G, "Open connections, to callers and to engines.", ("side",))
+LOG_LINES_LOST = Family("headway_log_lines_lost", _C, "Log lines dropped because their target could not keep up.", ("log",))
+BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
+# fmt: on
+
+READ: Final = (
+    *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
+    *(CONNECTIONS, LOG_LINES_LOST, BUILD),
+)
+
+_CALLERS_OWN: Final = frozenset(
+    {RefusalReason.UNKNOWN_MODEL, RefusalReason.UNSUPPORTED, RefusalReason.TOO_LONG}
+)
+"""Refusals that no amount of room would have changed: no target was missed by them."""
+
+Rows = Iterable[tuple[tuple[str, ...], float]]
+"""Label values in the family's order, and the value."""
+Distributions = Iterable[tuple[tuple[str, ...], Histogram]]
+
+
+class Metrics:
+    """The process's counts."""
+
+    def __init__(self, *, max_models: int = 64) -> None:
+        self.loop_lag = Histogram(LAG_S)
+        self._max_models = max_models
+        self._models: set[str] = set()
+        self._series: dict[tuple[str, str, SlaClass, str], Series] = {}
+        self._latencies: dict[tuple[str, SlaClass, str], Latencies] = {}
+        self._attainments: dict[tuple[SlaClass, str], Attainment] = {}
+        self._refused: dict[tuple[RefusalReason, SlaClass], int] = {}
+        self._retries = dict.fromkeys(FailureKind, 0)
+        self._rows: dict[Family, Callable[[], Rows]] = {
+            REQUESTS: self._requests,
+            PROMPT_TOKENS: lambda: ((p, s.prompt_tokens) for p, s in list(self._series.items())),
+            OUTPUT_TOKENS: lambda: ((p, s.output_tokens) for p, s in list(self._series.items())),
+            OFFERED: lambda: [(goal, a.offered) for goal, a in self._attainments.items()],
+            ATTAINED: lambda: [(goal, a.attained) for goal, a in self._attainments.items()],
+            REFUSED: lambda: list(self._refused.items()),
+            RETRIES: lambda: [((kind,), count) for kind, count in self._retries.items()],
+        }
+        self._distributions: dict[Family, Callable[[], Distributions]] = {
+            ENDPOINT_FIRST_TOKEN: lambda: [(p, s.first_token) for p, s in self._series.items()],
+            FIRST_TOKEN: lambda: [(h, each.first_token) for h, each in self._latencies.items()],
+            PER_TOKEN: lambda: [(h, each.per_token) for h, each in self._latencies.items()],
+            QUEUE: lambda: [(h, each.queue) for h, each in self._latencies.items()],
+            OVERHEAD: lambda: [(h, each.overhead) for h, each in self._latencies.items()],
+            LOOP_LAG: lambda: [((), self.loop_lag)],
+        }
+
+    def series(self, pool: str, endpoint: str, sla_class: SlaClass, model: str) -> Series:
+        """Return the counts of one endpoint, class and model: the same object every time."""
+        known = self._series.get((pool, endpoint, sla_class, model))
+        return known or self._open(pool, endpoint, sla_class, self._bounded(model))
+
+    def refused(self, reason: RefusalReason, sla_class: SlaClass, model: str) -> None:
+        """Count a request that was not served; it missed its target, unless the fault was its own.
+
+        Counting refusals as misses keeps an admission that refuses much from looking good.
+        """
+        key = (reason, sla_class)
+        self._refused[key] = self._refused.get(key, 0) + 1
+        if reason not in _CALLERS_OWN:
+            self._attainment(sla_class, self._bounded(model)).offered += 1
+
+    def retried(self, kind: FailureKind) -> None:
+        """Count an attempt that followed a failed one."""
+        self._retries[kind] += 1
+
+    def read(self, family: Family, rows: Callable[[], Rows]) -> None:
+        """Have a family of `READ` read by calling `rows` at each scrape; the last one given wins."""
+        if family not in READ:
+            raise ValueError(f"{family.name!r} is counted, not read")
+        self._rows[family] = rows
+
+    def forget(self, endpoint: str) -> None:
+        """Drop the series of an endpoint that was removed; its pool's distributions stay."""
+        for key in [key for key in self._series if key[1] == endpoint]:
+            del self._series[key]
+
+    def families(self) -> Iterator[tuple[Family, Rows | Distributions]]:
+        """Yield every family with its values; both may be consumed slowly while counts go on."""
+        for family, rows in list(self._rows.items()):
+            yield family, rows()
+        for family, distributions in self._distributions.items():
+            yield family, distributions()
+
+    def _bounded(self, model: str) -> str:
+        if model not in self._models:
+            if len(self._models) >= self._max_models:
+                return OTHER
+            self._models.add(model)
+        return model
+
+    def _open(self, pool: str, endpoint: str, sla_class: SlaClass, model: str) -> Series:
+        place = (pool, endpoint, sla_class, model)
+        if place not in self._series:
+            latencies = self._latencies.setdefault((pool, sla_class, model), Latencies())
+            self._series[place] = Series(latencies, self._attainment(sla_class, model))
+        return self._series[place]
+
+    def _attainment(self, sla_class: SlaClass, model: str) -> Attainment:
+        return self._attainments.setdefault((sla_class, model), Attainment())
+
+    def _requests(self) -> Rows:
+        for place, series in list(self._series.items()):
+            for ending, count in series.outcomes.items():
+                yield (*place, ending), count

@@ -1,0 +1,445 @@
+"""The life of one request. Read this file first.
+
+    Inbound ── begin ─▶ Door ─▶ Exchange ── arrive ─▶ dispatcher: Send | Wait | Refuse
+                                   │ Send: an Attempt asks an endpoint
+                                   │   failed before the first event ─▶ dispatcher.failed: Send | Wait | Refuse
+                                   │   begun: the head, then every event as it comes
+                                   ▼
+                                 ended: the slot is given back, counted, logged
+
+An exchange holds a slot (its `flight`) or a place in the queue (its `ticket`), never both, and
+gives back what it holds exactly once: through `_complete`, `attempt_failed` or `_give_back`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engines.engine import Fault, FaultKind, Question, Route, TokenUsage
+from policies.commands import Expire, Send, Wait
+from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
+from policies.fleet import Flight
+from policies.ordering import Ticket
+from router import declined, errors
+from router.answer import Outcome, Phases, Placement, receipt, routing_lines
+from router.attempt import Attempt
+from router.intake import Intake
+from router.relay import AS_IT_CAME, BARE, RECHUNKED, Relay, edited, fixed
+from router.wire.inbound import STATUS_LINES, Inbound, Incoming
+
+if TYPE_CHECKING:
+    from router.door import Door
+
+ANTHROPIC = frozenset({Route.MESSAGES, Route.COUNT_TOKENS})
+"""Routes whose callers expect Anthropic's error object."""
+LEFT = 499
+"""What the log says of a caller that left before its answer was complete (nginx's convention)."""
+_NO_USAGE = TokenUsage()
+
+
+@dataclass(slots=True)
+class End:
+    """How an exchange ended."""
+
+    exchange: "Exchange"
+    ending: Ending | None
+    """None: refused before it was sent anywhere."""
+    status: int
+    """As the caller saw it."""
+    sla_class: SlaClass
+    flight: Flight | None = None
+    """The last attempt; None where there was none."""
+    outcome: Outcome | None = None
+    """What was measured; None where no answer began."""
+    refusal: Refuse | None = None
+
+
+class Exchange:
+    """One request from its arrival to the last byte of its answer."""
+
+    __slots__ = (
+        "_attempt", "_caller", "_door", "_flight", "_head", "_relay", "_ticket", "attempts",
+        "ended", "intake", "paused_at", "reported_events", "request", "router_s",
+    )  # fmt: skip
+
+    def __init__(self, door: "Door", caller: Inbound, request: Incoming, intake: Intake) -> None:
+        self._door = door
+        self._caller = caller
+        self.request = request
+        self.intake = intake
+        self._flight: Flight | None = None
+        self._ticket: Ticket | None = None
+        self._attempt: Attempt | None = None
+        self._head = b""
+        """The head of the answer, until it goes out with the first part of the body."""
+        self._relay: Relay = AS_IT_CAME
+        self.attempts = 0
+        self.ended = False
+        self.router_s = 0.0
+        """The router's own time: from the request's last byte to the first byte sent on."""
+        self.paused_at = 0.0
+        """When the caller stopped reading; 0 while it reads."""
+        self.reported_events = 0
+
+    @property
+    def route(self) -> Route:
+        """The inference route asked for."""
+        if self.request.route is None:
+            raise RuntimeError("an exchange is begun for inference routes alone")
+        return self.request.route
+
+    # deciding
+
+    def follow(self, decision: Send | Wait | Refuse, now: float) -> None:
+        """Carry out what the dispatcher decided."""
+        if isinstance(decision, Send):
+            self._send(decision.flight, now)
+        elif isinstance(decision, Wait):
+            self._ticket = decision.ticket
+            self._door.queue(decision.ticket, self)
+        else:
+            self._refuse(decision, self._door.dispatcher.class_of(self.intake.facts))
+
+    def released(self, flight: Flight, now: float) -> None:
+        """Leave the queue for an endpoint."""
+        self._ticket = None
+        self._send(flight, now)
+
+    def expired(self, expiry: Expire) -> None:
+        """Leave the queue without an answer."""
+        self._ticket = None
+        self._refuse(expiry.refusal, expiry.ticket.ask.sla_class)
+
+    def _send(self, flight: Flight, now: float) -> None:
+        self._flight = flight
+        self.attempts += 1
+        door = self._door
+        endpoint = door.endpoints[flight.endpoint.plan.id]
+        prepared = endpoint.engine.prepare(self._question(flight), endpoint.dialect)
+        attempt = Attempt(self, flight, endpoint, prepared)
+        self._attempt = attempt
+        head = endpoint.request_head(
+            prepared.path,
+            self.request.headers,
+            extra=prepared.headers,
+            request_id=self.intake.request_id.encode(),
+            length=len(prepared.body),
+        )
+        attempt.ask(head, now)
+        if self.attempts == 1:
+            self.router_s = door.clock() - self.request.arrived - flight.queued_s
+
+    def _question(self, flight: Flight) -> Question:
+        ask, intake = flight.ask, self.intake
+        return Question(
+            route=self.route,
+            body=self.request.body,
+            document=intake.document,
+            model=ask.facts.model,
+            stream=intake.stream,
+            sla_rank=ask.rank,
+            urgency=ask.facts.wish.urgency,
+            id=intake.request_id,
+        )
+
+    # Asker: what the attempt reports
+
+    def attempt_failed(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
+        """See `Asker`."""
+        flight, door = attempt.flight, self._door
+        self._attempt = None
+        self._flight = None
+        now = door.clock()
+        if kind is FailureKind.REJECTED:
+            door.dispatcher.ended(flight, Ending.REJECTED, now)
+            problem = declined.failed(fault, callers_key=not attempt.endpoint.has_key)
+            self._finish_with(problem, self._end_of(flight, Ending.REJECTED, problem.status))
+        else:
+            door.note_failure(attempt, kind, fault)
+            decision = door.dispatcher.failed(flight, kind, now, retry_after_s=fault.retry_after_s)
+            if isinstance(decision, Refuse):
+                problem = self._given_up(decision, kind, fault)
+                self._finish_with(problem, self._end_of(flight, Ending.FAILED, problem.status))
+            else:
+                self.follow(decision, now)
+        door.pump(now)
+
+    def _given_up(self, refusal: Refuse, kind: FailureKind, fault: Fault) -> errors.Problem:
+        """Say in the engine's words what it failed with, where nothing else was tried after it."""
+        if kind is FailureKind.FIRST_TOKEN_TIMEOUT:
+            return declined.engine_silent("the beginning of its answer", self._first_limit_s)
+        if kind is FailureKind.BROKEN and refusal.reason is RefusalReason.RETRIES_SPENT:
+            return declined.failed(fault)
+        return declined.refused(refusal)
+
+    def begin_answer(self, attempt: Attempt) -> None:
+        """See `Asker`."""
+        door = self._door
+        if attempt.in_events:
+            door.dispatcher.first_token(attempt.flight, attempt.last_at)
+        self._relay = self._relay_for(attempt)
+        self._head = self._answer_head(attempt, self._relay.head)
+        if door.dispatcher.waiting:
+            door.pump(attempt.last_at)
+
+    def pass_on(self, relay: bytes, payload: Sequence[bytes]) -> None:
+        """See `Asker`."""
+        out = relay if self._relay is AS_IT_CAME else self._relay.part(relay, payload)
+        if self._head:
+            out = self._head + out
+            self._head = b""
+        self._caller.transport.write(out)
+
+    def answer_ended(self, attempt: Attempt) -> None:
+        """See `Asker`."""
+        usage = self._usage(attempt, b"".join([part for parts in attempt.tail for part in parts]))
+        outcome = self._outcome(attempt, usage)
+        end = self._head + self._relay.end()
+        self._head = b""
+        if end:
+            self._caller.transport.write(end)
+        self._complete(attempt, usage, outcome)
+
+    def whole_answer(self, attempt: Attempt, body: bytes) -> None:
+        """See `Asker`."""
+        engine, flight = attempt.endpoint.engine, attempt.flight
+        if attempt.prepared.repairs:
+            body = engine.repair_body(body, self._question(flight))
+        usage = self._usage(attempt, body)
+        outcome = self._outcome(attempt, usage)
+        framing = b"content-length: %d\r\n" % len(body)
+        if self.intake.wants_receipt:
+            framing += b"x-sla-receipt: %b\r\n" % self._receipt(flight, outcome)
+        self._caller.transport.write(self._answer_head(attempt, framing) + body)
+        self._complete(attempt, usage, outcome)
+
+    def answer_broke(self, attempt: Attempt, kind: FailureKind, detail: str) -> None:
+        """See `Asker`."""
+        door, flight = self._door, attempt.flight
+        fault = Fault(FaultKind.BROKEN, detail)
+        door.note_failure(attempt, kind, fault)
+        self._break_off(attempt, declined.engine_lost(detail))
+        self._give_back(Ending.FAILED)
+        outcome = self._outcome(attempt, _NO_USAGE)
+        self._end(
+            self._end_of(flight, Ending.FAILED, attempt.head.status, outcome), keep_alive=False
+        )
+
+    # ending
+
+    def _complete(self, attempt: Attempt, usage: TokenUsage, outcome: Outcome) -> None:
+        self._flight = None
+        door = self._door
+        door.dispatcher.ended(
+            attempt.flight,
+            Ending.COMPLETED,
+            attempt.last_at,
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+        )
+        end = self._end_of(attempt.flight, Ending.COMPLETED, attempt.head.status, outcome)
+        self._end(end, keep_alive=self.request.keep_alive)
+        if door.dispatcher.waiting:
+            door.pump(attempt.last_at)
+
+    def _refuse(self, refusal: Refuse, sla_class: SlaClass) -> None:
+        self._door.note_refusal(self, refusal, sla_class)
+        problem = declined.refused(refusal)
+        self._finish_with(problem, End(self, None, problem.status, sla_class, refusal=refusal))
+
+    def _finish_with(self, problem: errors.Problem, end: End) -> None:
+        """Answer with an error; nothing of an answer has been sent."""
+        keep_alive = self.request.keep_alive
+        ours = [
+            (b"x-request-id", self.intake.request_id.encode()),
+            (b"x-sla-class", end.sla_class.encode()),
+        ]
+        self._caller.answer(
+            problem.status,
+            ours + errors.headers(problem),
+            errors.body(problem, anthropic=self.route in ANTHROPIC),
+            close=not keep_alive,
+        )
+        self._end(end, keep_alive=keep_alive)
+
+    def _break_off(self, attempt: Attempt, problem: errors.Problem) -> None:
+        """End a begun answer with an error that the caller cannot take for an end."""
+        transport = self._caller.transport
+        if not attempt.in_events:
+            transport.abort()
+            return
+        event = errors.event(problem, anthropic=self.route in ANTHROPIC)
+        transport.write(self._head + self._relay.event(event) + self._relay.abandon)
+        self._head = b""
+
+    def _give_back(self, ending: Ending) -> None:
+        """Give back the slot or the place in the queue, whichever is held."""
+        door = self._door
+        flight, self._flight = self._flight, None
+        ticket, self._ticket = self._ticket, None
+        now = door.clock()
+        if flight is not None:
+            door.dispatcher.ended(flight, ending, now)
+            door.pump(now)
+        if ticket is not None:
+            door.leave(ticket, now)
+
+    def _end_of(
+        self, flight: Flight, ending: Ending, status: int, outcome: Outcome | None = None
+    ) -> End:
+        return End(self, ending, status, flight.ask.sla_class, flight, outcome)
+
+    def _end(self, end: End, *, keep_alive: bool) -> None:
+        self.ended = True
+        self._attempt = None
+        self._door.note_end(end)
+        self._caller.finished(keep_alive=keep_alive)
+
+    # Exchange: what the connection and the sweep report
+
+    def caller_left(self) -> None:
+        """See `wire.inbound.Exchange`."""
+        if self.ended:
+            return
+        self.ended = True
+        attempt, flight, ticket = self._attempt, self._flight, self._ticket
+        self._attempt = None
+        if attempt is not None:
+            attempt.drop()
+        self._give_back(Ending.ABANDONED)
+        if flight is not None:
+            outcome = None if attempt is None else self._outcome(attempt, _NO_USAGE)
+            self._door.note_end(self._end_of(flight, Ending.ABANDONED, LEFT, outcome))
+        elif ticket is not None:
+            self._door.note_end(End(self, Ending.ABANDONED, LEFT, ticket.ask.sla_class))
+
+    def pause_writing(self) -> None:
+        """See `wire.inbound.Exchange`."""
+        self.paused_at = self._door.clock()
+        if self._attempt is not None and self._attempt.connection is not None:
+            self._attempt.connection.pause()
+
+    def resume_writing(self) -> None:
+        """See `wire.inbound.Exchange`."""
+        self.paused_at = 0.0
+        if self._attempt is not None and self._attempt.connection is not None:
+            self._attempt.last_at = self._door.clock()
+            self._attempt.connection.resume()
+
+    def check(self, now: float) -> None:
+        """Report progress, and act on timeouts that have passed; called a few times a second."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        timeouts = self._door.timeouts
+        if self.paused_at:
+            if now - self.paused_at > timeouts.idle_s:
+                self._caller.transport.abort()
+            return
+        if attempt.events > self.reported_events:
+            fresh = attempt.events - self.reported_events
+            self.reported_events = attempt.events
+            self._door.dispatcher.progressed(attempt.flight, fresh, now)
+        if timeouts.total_s is not None and now - self.request.arrived > timeouts.total_s:
+            attempt.time_out(
+                FailureKind.IDLE_TIMEOUT, f"not complete within {timeouts.total_s:g} s"
+            )
+        elif attempt.begun:
+            if now - attempt.last_at > timeouts.idle_s:
+                attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {timeouts.idle_s:g} s")
+        elif now - attempt.asked_at > self._first_limit_s:
+            attempt.time_out(
+                FailureKind.FIRST_TOKEN_TIMEOUT, f"no answer within {self._first_limit_s:g} s"
+            )
+
+    @property
+    def _first_limit_s(self) -> float:
+        """How long an engine may be silent: a plain answer shows nothing until it is complete."""
+        timeouts = self._door.timeouts
+        return timeouts.first_token_s if self.intake.stream else timeouts.answer_s
+
+    def stop(self) -> None:
+        """End with an error, at once: the server cannot wait any longer."""
+        if self._attempt is not None:
+            self._attempt.time_out(FailureKind.IDLE_TIMEOUT, "the router is shutting down")
+
+    # the caller's view of the answer
+
+    def _relay_for(self, attempt: Attempt) -> Relay:
+        """Choose how the body reaches the caller."""
+        framing, intake = attempt.framing, self.intake
+        edits = attempt.in_events and (attempt.prepared.repairs or intake.wants_receipt)
+        if self.request.http_1_0:
+            inner = BARE
+        elif framing.chunked and not edits:
+            return AS_IT_CAME
+        else:
+            length = attempt.head.content_length
+            inner = RECHUNKED if length is None or attempt.in_events else fixed(length)
+        if not edits:
+            return inner
+        question, engine = self._question(attempt.flight), attempt.endpoint.engine
+        return edited(
+            inner,
+            repair=(lambda data: engine.repair_event(data, question))
+            if attempt.prepared.repairs
+            else None,
+            before_done=(lambda: self._receipt_event(attempt)) if intake.wants_receipt else None,
+        )
+
+    def _answer_head(self, attempt: Attempt, framing: bytes) -> bytes:
+        """Return the head of the answer: the engine's end-to-end headers, and ours."""
+        head = attempt.head
+        first_token_s = attempt.first_event_at - self.request.arrived
+        phases = Phases(
+            connect_s=attempt.connect_s,
+            first_token_s=first_token_s if attempt.in_events else None,
+            total_s=None if attempt.in_events else first_token_s,
+        )
+        placement = self._placement(attempt.flight)
+        return b"".join(
+            (
+                STATUS_LINES.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status,
+                head.passed_on,
+                routing_lines(
+                    self.intake.request_id, placement, phases, show_routing=self._door.show_routing
+                ),
+                framing,
+                b"\r\n" if self.request.keep_alive else b"connection: close\r\n\r\n",
+            )
+        )
+
+    def _placement(self, flight: Flight) -> Placement:
+        plan = flight.endpoint.plan
+        return Placement(flight.ask.sla_class, plan.pool, plan.id, flight.reason, flight.queued_s)
+
+    def _usage(self, attempt: Attempt, tail: bytes) -> TokenUsage:
+        """Return the token counts as the engine told them, or as the events count them."""
+        usage = attempt.endpoint.engine.read_usage(tail, stream=attempt.in_events) or _NO_USAGE
+        if usage.output_tokens is None and attempt.in_events:
+            return TokenUsage(usage.prompt_tokens, attempt.content_events, usage.cached_tokens)
+        return usage
+
+    def _outcome(self, attempt: Attempt, usage: TokenUsage) -> Outcome:
+        arrived, first_at, last_at = self.request.arrived, attempt.first_event_at, attempt.last_at
+        begun = attempt.in_events and first_at > 0.0
+        tokens = usage.output_tokens or attempt.content_events
+        return Outcome(
+            router_s=self.router_s,
+            first_token_s=first_at - arrived if begun else None,
+            per_token_s=(last_at - first_at) / (tokens - 1) if begun and tokens > 1 else None,
+            total_s=last_at - arrived,
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            targets=attempt.flight.ask.targets,
+            attempts=self.attempts,
+        )
+
+    def _receipt(self, flight: Flight, outcome: Outcome) -> bytes:
+        return receipt(self._placement(flight), outcome, show_routing=self._door.show_routing)
+
+    def _receipt_event(self, attempt: Attempt) -> bytes:
+        tail = b"".join([part for parts in attempt.tail for part in parts])
+        outcome = self._outcome(attempt, self._usage(attempt, tail))
+        return b": sla %b\n\n" % self._receipt(attempt.flight, outcome)

@@ -1,0 +1,220 @@
+"""The sections of the configuration file, with their defaults; what ties them is in `config`.
+
+Times are seconds. Nothing here holds a secret: a key names the variable or the file that does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from re import fullmatch
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Len
+from pydantic import AfterValidator, ValidationInfo
+
+from engines.engine import Kind
+from policies.facts import Profile
+from router.log import Style
+from router.urls import engine_url, redis_url
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = info.context["folder"] if info.context else Path()
+    return folder / path
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a name can be a header's value, a metric's label and a part of a path."""
+    return fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{,63}", text) is not None
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(
+            f"must be letters, digits, '.', '_' and '-', 64 at most and the first a letter or"
+            f" digit, not {text!r}"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Seconds = Annotated[float, Gt(0)]
+Port = Annotated[int, Ge(0), Le(65535)]
+Text = Annotated[str, Len(1, 512)]
+File = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A relative path starts at the configuration file's folder."""
+
+
+class Level(StrEnum):
+    """How much is logged about states."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a caller may take of the server."""
+
+    max_header_bytes: Annotated[int, Ge(1024)] = 64 << 10
+    """Request line and headers together."""
+    max_body_bytes: Annotated[int, Ge(1024)] = 32 << 20
+    """A request's body; images travel inside it."""
+    header_timeout_s: Seconds = 10.0
+    """From a request's first byte to the end of its headers."""
+    body_timeout_s: Seconds = 30.0
+    """From the headers to the end of the body."""
+    keep_alive_s: Seconds = 75.0
+    """How long an idle connection is kept."""
+    drain_s: Annotated[float, Ge(0)] = 30.0
+    """How long running answers may go on once the server is told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where callers are heard, and what is written down of them."""
+
+    host: Text = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every IPv4 one, :: for IPv6."""
+    port: Port = 8080
+    """0: any free one."""
+    workers: Annotated[int, Ge(1)] = 1
+    """Processes, one a core; more than one needs redis."""
+    show_routing: bool = True
+    """Answers say `X-SLA-Pool`, `X-SLA-Endpoint` and `X-SLA-Reason`; off for untrusted callers."""
+    access_log: Text = "-"
+    """Where each request is written down: "-" standard output, "off" nowhere, else a file."""
+    log_level: Level = Level.INFO
+    """States that are logged, on standard error."""
+    log_style: Style = Style.PLAIN
+    """How they are written."""
+    limits: Limits = Limits()
+    """What a caller may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long an engine may take."""
+
+    connect_s: Seconds = 2.0
+    """To accept a connection."""
+    first_token_s: Seconds = 60.0
+    """From sending a request to the first event of its stream."""
+    idle_s: Seconds = 60.0
+    """Between two events of a stream."""
+    answer_s: Seconds = 600.0
+    """From sending a request to the beginning of an answer that is not a stream: it shows nothing
+    until it is complete."""
+    total_s: Seconds | None = None
+    """The whole exchange; none: a stream may go on for as long as it moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """How often engines are asked; intervals vary by a fifth and are longer in fleets of hundreds."""
+
+    health_s: Seconds = 2.0
+    """Between two questions after health."""
+    load_s: Seconds = 1.0
+    """Between two readings of the engine's own gauges."""
+    timeout_s: Seconds = 5.0
+    """For one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLimits:
+    """What keeps the metrics small."""
+
+    max_models: Annotated[int, Ge(1)] = 64
+    """Models with labels of their own; those beyond are counted as "other"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Administration under `/admin/v1`; present: switched on."""
+
+    token_file: File | None = None
+    """Holds the bearer token; none: the environment variable HEADWAY_ADMIN_TOKEN does."""
+    host: Text | None = None
+    """Address of its own; none: the server's."""
+    port: Port | None = None
+    """Port of its own; none: the server's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """What several processes or replicas share; absent: one process, alone."""
+
+    url: Annotated[str, AfterValidator(redis_url)]
+    """`redis://`, `rediss://` or `unix://`, without a password."""
+    password_env: Text | None = None
+    """The environment variable that holds the password; none: HEADWAY_REDIS_PASSWORD, if set."""
+    password_file: File | None = None
+    """Or the file that does."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where one process without redis keeps what must outlive it; absent: nowhere."""
+
+    directory: File = Path("state")
+    """Made if it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How engines' certificates are checked, where their URL is https."""
+
+    verify: bool = True
+    """False: anybody may answer in the engine's place."""
+    ca_file: File | None = None
+    """Authorities to trust, PEM; none: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One engine server."""
+
+    id: Name
+    """Unique among all pools; left out: the pool's name, cut at 48 characters, and a number."""
+    engine: Kind
+    """What kind it is."""
+    url: Annotated[str, AfterValidator(engine_url)]
+    """`http://host:port`, with a base path where a proxy in front asks for one."""
+    max_in_flight: Annotated[int, Ge(1)]
+    """Requests held there at once; left out: the pool's. Discovery may lower it."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Capacity, relative to others in the pool."""
+    model: Text | None = None
+    """The engine's own name for the model; none: the public one."""
+    honours_priority: bool = False
+    """The engine orders by the priority that it is sent (vLLM, SGLang: a flag of theirs)."""
+    max_context_tokens: Annotated[int, Ge(1)] | None = None
+    """Prompt and answer together; none: as the engine says."""
+    api_key_env: Text | None = None
+    """The environment variable that holds the key to send."""
+    api_key_file: File | None = None
+    """Or the file that does."""
+    labels: Mapping[Text, str] = field(default_factory=dict)
+    """Anything that helps people: rack, region, card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Engines that are run alike."""
+
+    name: Name
+    """Unique."""
+    profile: Profile
+    """predictable: home of interactive traffic; throughput: home of bulk."""
+    models: Annotated[tuple[Text, ...], Len(1)]
+    """Public names that every endpoint of it serves, adapters included."""
+    endpoints: Annotated[tuple[Endpoint, ...], Len(1)]
+    """The engines."""
+    max_in_flight: Annotated[int, Ge(1)]
+    """For each endpoint that does not say its own; left out: 32 predictable, 256 throughput."""
+    tls: Tls = Tls()
+    """How https engines are checked."""

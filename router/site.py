@@ -1,0 +1,231 @@
+"""What is asked now and then: models, health, readiness, metrics, and where everything is.
+
+A Starlette application for all that is not inference. Errors have the same shape as everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final, Protocol, cast
+
+import orjson
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as Path
+from starlette.types import Lifespan
+
+from engines.engine import Route
+from router.declined import unknown_model
+from router.errors import Problem, body, headers, internal, no_such_path, wrong_method
+from router.exposition import exposition
+from router.metrics import Metrics
+from router.version import headway_version
+
+INFERENCE: Final = frozenset(map(str, Route))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A public name, and who serves it."""
+
+    id: str
+    pools: tuple[str, ...]
+    max_context_tokens: int | None
+    """Prompt and answer together, at the endpoint that takes most; None where nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How much of a pool can be sent requests."""
+
+    endpoints: int
+    serving: int
+    """Those among them that are up and not draining."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether this router should be sent traffic, and why not."""
+
+    draining: bool
+    pools: Mapping[str, PoolState]
+
+    @property
+    def is_ready(self) -> bool:
+        """True where at least one pool can serve and the router is not on its way out."""
+        return not self.draining and any(pool.serving for pool in self.pools.values())
+
+
+class Fleet(Protocol):
+    """What the site has to know of the pools."""
+
+    def models(self) -> Sequence[Model]:
+        """Every model of every pool, once, in a steady order."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """How things stand at this moment."""
+        ...
+
+
+def site(
+    fleet: Fleet,
+    metrics: Metrics,
+    *,
+    started_at_s: int,
+    beside: CollectorRegistry | None = None,
+    more: Sequence[BaseRoute] = (),
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """Return the application.
+
+    `started_at_s` (since 1970) is what `/v1/models` says of each model's creation; `beside` is
+    scraped with `metrics`; `more` are routes of other parts of the router; `lifespan` runs around
+    all requests.
+    """
+    pages = _Pages(fleet, metrics, started_at_s, beside)
+    routes: list[BaseRoute] = [
+        Path("/", pages.root),
+        Path("/healthz", pages.healthz),
+        Path("/readyz", pages.readyz),
+        Path("/metrics", pages.metrics),
+        Path("/v1/models", pages.models),
+        Path("/v1/models/{id:path}", pages.model),
+        *more,
+    ]
+    refusals = _Refusals(routes)
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={
+            404: refusals.no_such_path,
+            405: refusals.wrong_method,
+            Exception: refusals.unexpected,
+        },
+    )
+    # A redirected POST is sent again without its body by many clients; better to be told.
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Pages:
+    """The answers to what exists."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        metrics: Metrics,
+        started_at_s: int,
+        beside: CollectorRegistry | None,
+    ) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._started_at_s = started_at_s
+        self._beside = beside
+
+    async def root(self, request: Request) -> Response:
+        """Say what this is and where to look."""
+        return _json(
+            {
+                "name": "headway",
+                "version": headway_version(),
+                "is": "a latency-aware request router between LLM inference engines",
+                "openai_base_url": f"{request.base_url}v1",
+                "models": "/v1/models",
+                "alive": "/healthz",
+                "ready": "/readyz",
+                "metrics": "/metrics",
+                "inference": sorted(INFERENCE),
+            }
+        )
+
+    async def healthz(self, _: Request) -> Response:
+        """Say that the process lives."""
+        return _json({"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """Say whether traffic may come, and what each pool can take."""
+        readiness = self._fleet.readiness()
+        pools = {
+            name: {"endpoints": pool.endpoints, "serving": pool.serving}
+            for name, pool in readiness.pools.items()
+        }
+        document = {"ready": readiness.is_ready, "draining": readiness.draining, "pools": pools}
+        return _json(document, status=200 if readiness.is_ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Write down every count."""
+        accept = request.headers.get("accept", "")
+        content_type, text = await exposition(self._metrics, accept, self._beside)
+        return Response(text, headers={"content-type": content_type})
+
+    async def models(self, _: Request) -> Response:
+        """List every model of every pool."""
+        cards = [self._card(model) for model in self._fleet.models()]
+        return _json({"object": "list", "data": cards})
+
+    async def model(self, request: Request) -> Response:
+        """Describe one model; its name may hold slashes."""
+        models = {model.id: model for model in self._fleet.models()}
+        name = request.path_params["id"]
+        if name not in models:
+            return _answer(unknown_model(name, models))
+        return _json(self._card(models[name]))
+
+    def _card(self, model: Model) -> dict[str, object]:
+        return {
+            "id": model.id,
+            "object": "model",
+            "created": self._started_at_s,
+            "owned_by": "headway",
+            "max_model_len": model.max_context_tokens,
+            "pools": model.pools,
+        }
+
+
+class _Refusals:
+    """The answers to what does not exist, or went wrong."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._known = {path: ["POST"] for path in INFERENCE}
+        for route in routes:
+            if isinstance(route, Path):
+                methods = (route.methods or set()) - {"HEAD"}
+                self._known.setdefault(route.path, []).extend(sorted(methods))
+
+    async def no_such_path(self, request: Request, _: Exception) -> Response:
+        """Name the path that was meant, or all there are."""
+        method, path = request.method, request.url.path
+        if path in INFERENCE:
+            return _answer(wrong_method(method, path, ["POST"]), allow="POST")
+        near = get_close_matches(path, self._known, n=3) or list(self._known)
+        known = [f"{each} {path}" for path in near for each in self._known[path]]
+        return _answer(no_such_path(method, path, known))
+
+    async def wrong_method(self, request: Request, error: Exception) -> Response:
+        """Name the methods that the path takes."""
+        allow = (cast("HTTPException", error).headers or {}).get("Allow", "")
+        allowed = sorted(allow.split(", "))  # Starlette keeps them in a set
+        methods = [each for each in allowed if each != "HEAD"]
+        refusal = wrong_method(request.method, request.url.path, methods)
+        return _answer(refusal, allow=", ".join(allowed))
+
+    async def unexpected(self, request: Request, _: Exception) -> Response:
+        """Say that the fault is the router's; the server logs what it was."""
+        return _answer(internal(request.headers.get("x-request-id", "-")))
+
+
+def _json(document: object, *, status: int = 200) -> Response:
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def _answer(problem: Problem, *, allow: str | None = None) -> Response:
+    response = Response(body(problem), problem.status)
+    response.raw_headers.extend(headers(problem))
+    if allow is not None:
+        response.headers["allow"] = allow
+    return response

@@ -1,0 +1,47 @@
+"""Addresses that a person typed: what may stand in them, and why else they are refused."""
+
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+_ENGINE: Final = "an engine's url is like 'http://10.0.0.1:8000'"
+
+
+def engine_url(url: str) -> str:
+    """Return an engine's URL without a slash at its end; raises ValueError with a sentence."""
+    parts = _split(url, _ENGINE)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"{url!r} is neither http nor https; {_ENGINE}")
+    if not parts.hostname:
+        raise ValueError(f"{url!r} names no host; {_ENGINE}")
+    if parts.username is not None:
+        raise ValueError("holds a user name or password; name a key with api_key_env instead")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError(f"{url!r} has something after the path; {_ENGINE}")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError(f"{url!r} ends in '/v1', which every route adds itself; leave it out")
+    return url.rstrip("/")
+
+
+def redis_url(url: str) -> str:
+    """Return a Redis URL; raises ValueError with a sentence."""
+    like = "it is like 'redis://127.0.0.1:6379/0'"
+    parts = _split(url, like)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError(f"starts with {parts.scheme!r}, not redis, rediss or unix; {like}")
+    if parts.password is not None:
+        raise ValueError("holds a password; name it with password_env or password_file instead")
+    if parts.scheme != "unix" and not parts.hostname:
+        raise ValueError(f"{url!r} names no host; {like}")
+    return url
+
+
+def _split(url: str, like: str) -> SplitResult:
+    """Return a URL's parts, none of which a stricter reader would understand otherwise."""
+    if not url.isascii() or not url.isprintable() or set(' \\"<>^`{|}') & set(url):
+        raise ValueError(f"{url!r} holds a character that no url may; {like}")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {str(error).lower()}; {like}") from None
+    return parts

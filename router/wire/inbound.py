@@ -1,0 +1,448 @@
+"""The server side of the wire: uvicorn's protocol class for every caller's connection.
+
+A request is read whole before anything is done with it. One for an inference route becomes an
+`Exchange` of the door's, which writes to the transport itself; all else runs through uvicorn's
+own ASGI cycle. Requests on one connection are answered one after the other, in order.
+
+What two parsers could read differently is refused, never repaired: see `_doubt`.
+Source: RFC 9112, sections 3, 6 and 11.2.
+"""
+
+import asyncio
+import http
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Protocol, cast
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from engines.engine import Route
+from router import errors
+from router.settings import Limits
+
+_SILENT = logging.getLogger("headway.asgi")
+MAX_PIPELINED = 16
+"""Requests read ahead on one connection; more is not a client but an attack."""
+LINGER_S = 2.0
+"""How long bytes that nobody wants are read and dropped, so that a refusal can be read."""
+
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in http.HTTPStatus
+}
+_NUMBERED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class Exchange(Protocol):
+    """One inference request under way, as its connection sees it."""
+
+    def caller_left(self) -> None:
+        """The connection is gone."""
+
+    def pause_writing(self) -> None:
+        """The caller reads more slowly than the engine writes."""
+
+    def resume_writing(self) -> None:
+        """The caller has caught up."""
+
+
+class Door(Protocol):
+    """Where inference requests go, and what bounds they are held to."""
+
+    routes: Mapping[bytes, Route]
+    limits: Limits
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    connections: "set[Inbound]"
+
+    def begin(self, caller: "Inbound", request: "Incoming") -> Exchange | None:
+        """Take on a request; None where it was answered, and `finished`, at once."""
+        ...
+
+
+class Incoming:
+    """One request as it came in."""
+
+    __slots__ = (
+        "arrived", "body", "chunks", "headers", "http_1_0", "keep_alive", "method", "route",
+        "size", "target",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.arrived = 0.0
+        """When its last byte came: what its targets count from, since no router can hasten a sender."""
+        self.target = b""
+        self.method = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Names in lower case, values as sent, in order."""
+        self.route: Route | None = None
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.body = b""
+        self.keep_alive = False
+        self.http_1_0 = False
+
+
+class _State(Enum):
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    LINGER = auto()
+    """Answered and closing: what still comes is dropped."""
+
+
+class Inbound(asyncio.Protocol):
+    """One caller's connection."""
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._door = door
+        self._limits = door.limits
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._state = _State.IDLE
+        self._deadline = math.inf
+        self._head_bytes = 0
+        self._request = Incoming()
+        self._numbered: list[tuple[bytes, bytes]] = []
+        self._problem: errors.Problem | None = None
+        self._exchange: Exchange | None = None
+        self._cycle: RequestResponseCycle | None = None
+        self._flow: FlowControl | None = None
+        self._busy = False
+        self._queue: deque[Incoming] = deque()
+        self._last_request = False
+        """The server is stopping: close as soon as the present answer ends."""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
+        self._door.connections.add(self)
+        self._deadline = self._door.clock() + self._limits.header_timeout_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server_state.connections.discard(self)
+        self._door.connections.discard(self)
+        self._queue.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.caller_left()
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._flow is not None:
+            self._flow.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is _State.LINGER:
+            return
+        if state is not _State.BODY:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            if self._problem is None:
+                self._problem = _bad_request(f"the request is not valid HTTP/1.1: {error}")
+        if self._state is _State.HEAD and self._head_bytes > self._limits.max_header_bytes:
+            self._problem = self._problem or errors.headers_too_large(self._limits.max_header_bytes)
+        if not self._busy:
+            self._go_on()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.pause_writing()
+        elif self._flow is not None:
+            self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.resume_writing()
+        elif self._flow is not None:
+            self._flow.resume_writing()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        now = self._door.clock()
+        self._request = Incoming()
+        self._numbered = []
+        self._state = _State.HEAD
+        self._deadline = now + self._limits.header_timeout_s
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._request.headers.append((name, value))
+        if name in _NUMBERED:
+            self._numbered.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        request, parser = self._request, self._parser
+        self._state = _State.BODY
+        if self._head_bytes > self._limits.max_header_bytes:
+            self._measure_head(request)
+        self._head_bytes = 0
+        self._deadline += self._limits.body_timeout_s
+        request.method = parser.get_method()
+        version = parser.get_http_version()
+        request.http_1_0 = version == "1.0"
+        request.keep_alive = parser.should_keep_alive() and not request.http_1_0
+        doubt = _doubt(version, request.target, self._numbered)
+        if doubt is not None:
+            self._problem = self._problem or _bad_request(doubt)
+            return
+        if request.method == b"POST":
+            request.route = self._door.routes.get(_path(request.target))
+        numbered = dict(self._numbered)
+        if int(numbered.get(b"content-length", 0)) > self._limits.max_body_bytes:
+            self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
+        if b"expect" in numbered and not request.http_1_0:
+            self._expect(numbered[b"expect"])
+
+    def _measure_head(self, request: Incoming) -> None:
+        """Tell a large head from a small one that came together with a body."""
+        size = len(request.target) + sum(len(n) + len(v) + 4 for n, v in request.headers)
+        if size > self._limits.max_header_bytes:
+            too_large = errors.headers_too_large(self._limits.max_header_bytes)
+            self._problem = self._problem or too_large
+
+    def _expect(self, value: bytes) -> None:
+        if value.lower() != b"100-continue":
+            shown = errors.shown(value.decode("latin-1"))
+            message = f"header Expect: {shown} is not '100-continue'"
+            odd = errors.problem(417, message, "invalid_header", "Expect")
+            self._problem = self._problem or odd
+        elif self._problem is None and not self._busy:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        request = self._request
+        request.size += len(body)
+        if request.size > self._limits.max_body_bytes:
+            self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
+        elif self._problem is None:
+            request.chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        self._state = _State.IDLE
+        self._deadline = math.inf
+        if self._problem is not None:
+            return
+        request.arrived = self._door.clock()
+        chunks = request.chunks
+        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(self._queue) < MAX_PIPELINED:
+            self._queue.append(request)
+        else:
+            self._problem = _bad_request(f"more than {MAX_PIPELINED} requests were sent ahead")
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read a request again as if it had not asked for another protocol.
+
+        A server may ignore the wish (RFC 9110, section 7.8), and Java's client sends it with
+        every request; but the parser takes what follows the head for the other protocol's.
+        """
+        request = self._queue.pop() if self._queue else self._request
+        self._parser = httptools.HttpRequestParser(self)
+        if self._problem is not None:
+            self.data_received(b"")
+            return
+        lines = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in request.headers
+            if name not in {b"upgrade", b"connection"}
+        ]
+        start = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
+        self.data_received(b"".join((start, *lines, b"\r\n", rest)))
+
+    # requests
+
+    def _go_on(self) -> None:
+        """Start the next request; where none waits, refuse what could not be read as one."""
+        if self._queue:
+            self._start(self._queue.popleft())
+        elif self._problem is not None:
+            self.refuse(self._problem)
+
+    def _start(self, request: Incoming) -> None:
+        self._busy = True
+        if request.route is not None:
+            exchange = self._door.begin(self, request)
+            if exchange is not None:
+                self._exchange = exchange
+        else:
+            self._start_cycle(request)
+
+    def _start_cycle(self, request: Incoming) -> None:
+        """Run a request that is not hot through the ASGI application."""
+        transport = self.transport
+        self._flow = self._flow or FlowControl(transport)
+        path, _, query = request.target.partition(b"?")
+        raw_path = _path(path)
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.0" if request.http_1_0 else "1.1",
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "scheme": "https" if is_ssl(transport) else "http",
+            "root_path": "",
+            "method": request.method.decode("ascii"),
+            "path": unquote(raw_path.decode("ascii", "replace")),
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": request.headers,
+            "state": self._app_state.copy(),
+        }
+        cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type] # built as uvicorn builds it
+            transport=transport,
+            flow=self._flow,
+            logger=_SILENT,
+            access_logger=_SILENT,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=request.keep_alive and not self._last_request,
+            on_response=lambda: self.finished(keep_alive=cycle.keep_alive),
+        )
+        cycle.body += request.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._cycle = cycle
+        task = self._loop.create_task(cycle.run_asgi(self._config.loaded_app))
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The present answer is complete: go on with the next request, or wait for one."""
+        self._server_state.total_requests += 1
+        self._busy = False
+        self._exchange = None
+        self._cycle = None
+        if not keep_alive or self._last_request:
+            self.transport.close()
+            return
+        if self._state is _State.IDLE:
+            self._deadline = self._door.clock() + self._limits.keep_alive_s
+        self._go_on()
+
+    def refuse(self, problem: errors.Problem) -> None:
+        """Answer what could not be read as a request, and close."""
+        self.answer(problem.status, errors.headers(problem), errors.body(problem), close=True)
+        self._state = _State.LINGER
+        self._deadline = self._door.clock() + LINGER_S
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def answer(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        close: bool = False,
+    ) -> None:
+        """Write one whole answer; `headers` name its type."""
+        parts = [STATUS_LINES[status]]
+        parts += [b"%b: %b\r\n" % header for header in headers]
+        parts.append(b"connection: close\r\n" if close else b"")
+        parts.append(b"content-length: %d\r\n\r\n" % len(body))
+        parts.append(body)
+        self.transport.write(b"".join(parts))
+
+    # uvicorn and the sweep
+
+    def shutdown(self) -> None:
+        """Close when idle, else with the end of the present answer (uvicorn, on its way out)."""
+        self._last_request = True
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
+        if not self._busy:
+            self.transport.close()
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed: a slow request, an idle or a lingering connection."""
+        if now < self._deadline or self._busy:
+            return
+        if self._state is _State.HEAD or self._state is _State.BODY:
+            in_head = self._state is _State.HEAD
+            self.refuse(_too_slow(self._request, self._limits, in_head=in_head))
+        else:
+            self.transport.abort()
+
+
+def _path(target: bytes) -> bytes:
+    """Return a request target's path; the authority of an absolute form is passed over."""
+    if target[:1] != b"/":
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return target.partition(b"?")[0]
+
+
+def _doubt(version: str, target: bytes, numbered: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Say why two parsers might read this head differently; None where they cannot."""
+    counts = {name: 0 for name in _NUMBERED}
+    for name, value in numbered:
+        counts[name] += 1
+        if name == b"content-length" and not value.isdigit():
+            return f"header 'Content-Length': {value.decode('latin-1')!r} is not a whole number"
+        if name == b"transfer-encoding" and value.lower() != b"chunked":
+            shown = value.decode("latin-1")
+            return f"header 'Transfer-Encoding': {shown!r} is not supported; only 'chunked' is"
+    if version not in {"1.0", "1.1"}:
+        return f"HTTP/{version} is not spoken here; HTTP/1.1 is"
+    if counts[b"transfer-encoding"] and (counts[b"content-length"] or version == "1.0"):
+        return "'Transfer-Encoding' goes with neither 'Content-Length' nor HTTP/1.0"
+    for name, count in counts.items():
+        if count > 1:
+            return f"header {name.decode().title()!r} was sent {count} times; once is right"
+    if version == "1.1" and not counts[b"host"]:
+        return "header 'Host' is missing"
+    if target[:1] != b"/" and not target.startswith((b"http://", b"https://")):
+        return f"the request target {target.decode('latin-1')!r} is not a path"
+    return None
+
+
+def _bad_request(message: str) -> errors.Problem:
+    return errors.problem(400, message, "bad_http_request")
+
+
+def _too_slow(request: Incoming, limits: Limits, *, in_head: bool) -> errors.Problem:
+    if in_head:
+        message = f"the request's headers were not complete after {limits.header_timeout_s:g} s"
+        return errors.problem(408, message, "request_timeout")
+    return errors.body_too_slow(limits.body_timeout_s, request.size)

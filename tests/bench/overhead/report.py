@@ -1,0 +1,166 @@
+"""A run as a document, and the document as a table: in the terminal, in Markdown, in a README."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+from tests.bench.overhead.measure import Extent, Record
+from tests.bench.overhead.processes import Cores
+from tests.bench.overhead.summary import Spread, doubts, judged, ratio, spread, with_added
+from tests.bench.overhead.targets import DIRECT, HEADWAY, Target
+
+Document = Mapping[str, Any]
+"""What `document` returns and overhead.json holds."""
+
+COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("CPU µs / request, c={connections}", "request_us", 0),
+    ("requests/s, one core", "requests_per_s", 0),
+    ("CPU µs / chunk, {streams} streams", "chunk_us", 1),
+    ("added p50 ms, c=1", "added_p50_ms", 2),
+    ("p99 ms, c=1", "p99_ms", 2),
+    ("RSS MB, start", "rss_start_mb", 0),
+    ("RSS MB, {idle_streams} idle streams", "rss_streams_mb", 0),
+    ("CPU µs, {large_body_bytes} byte body", "large_us", 0),
+)
+"""Heading, figure, decimals."""
+BEGIN = "<!-- overhead:begin -->"
+END = "<!-- overhead:end -->"
+COMMAND = "make bench-overhead"
+
+
+class NoMarkers(Exception):
+    """A file has no place for the table."""
+
+
+def document(
+    record: Record, targets: Sequence[Target], extent: Extent, cores: Cores, language: str
+) -> dict[str, Any]:
+    """Gather all that was measured, and what may be concluded, in plain JSON values."""
+    values = with_added(record.values)
+    verdicts = judged(values)
+    shares = record.harness_shares
+    return {
+        "made": {
+            "extent": asdict(extent),
+            "harness": language,
+            "cores_apart": cores.apart,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "targets": {
+            target.name: {
+                "about": target.about,
+                "version": target.version(),
+                "values": values[target.name],
+                "most_harness_share": max(shares[target.name]),
+            }
+            for target in targets
+        },
+        "bounds": [
+            {"says": verdict.sentence(), "held": verdict.held, "measured": verdict.measured}
+            for verdict in verdicts
+        ],
+        "foreign_share": median(record.foreign_shares),
+        "doubts": doubts(shares, record.foreign_shares, apart=cores.apart),
+    }
+
+
+def headings(made: Document) -> list[str]:
+    """Return the columns' headings, without the first."""
+    extent = made["made"]["extent"]
+    return [heading.format(**extent) for heading, _, _ in COLUMNS]
+
+
+def _number(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}"
+
+
+def cell(seen: Spread | None, decimals: int, *, extremes: bool) -> str:
+    """Write one figure: the median and, if asked for and different, the extremes."""
+    if seen is None:
+        return "-"
+    middle = _number(seen.median, decimals)
+    low, high = _number(seen.low, decimals), _number(seen.high, decimals)
+    return f"{middle} ({low} to {high})" if extremes and low != high else middle
+
+
+def rows(made: Document, *, extremes: bool) -> list[list[str]]:
+    """Return one row a target, its name first."""
+    table = []
+    for name, target in made["targets"].items():
+        values = target["values"]
+        cells = [
+            cell(spread(values[figure]) if figure in values else None, decimals, extremes=extremes)
+            for _, figure, decimals in COLUMNS
+        ]
+        table.append([name, *cells])
+    return table
+
+
+def ratios(made: Document, target: str, beside: str) -> list[str]:
+    """Return one target's figures as multiples of another's; a dash where they are none."""
+    values = {name: one["values"] for name, one in made["targets"].items()}
+    multiples = [ratio(values, figure, target, beside) for _, figure, _ in COLUMNS]
+    return ["-" if multiple is None else f"{multiple:.2f} x" for multiple in multiples]
+
+
+def terminal(made: Document) -> Table:
+    """Draw the table on its side: figures downwards, targets and their ratios across."""
+    repeats = made["made"]["extent"]["repeats"]
+    shares = [
+        target["most_harness_share"] for name, target in made["targets"].items() if name != DIRECT
+    ]
+    table = Table(
+        title=f"Medians of {repeats} interleaved repeats (lowest to highest)",
+        caption=f"Harness: {made['made']['harness']}; it took at most {max(shares, default=0):.0%} "
+        f"of its core beside a proxy. Others took {made['foreign_share']:.0%} of the cores.",
+    )
+    table.add_column("")
+    across = [headings(made)]
+    for name, *cells in rows(made, extremes=True):
+        table.add_column(name, justify="right")
+        across.append([one.replace(" (", "\n(") for one in cells])
+    names = list(made["targets"])
+    for name, beside in (("bare", "nginx"), (HEADWAY, "nginx"), (HEADWAY, "bare")):
+        if name in names and beside in names:
+            table.add_column(f"{name}\n/ {beside}", justify="right", style="dim")
+            across.append(ratios(made, name, beside))
+    for line in zip(*across, strict=True):
+        table.add_row(*line)
+    return table
+
+
+def markdown(made: Document) -> str:
+    """Write the table for a README: medians, and what they were measured with."""
+    head = ["", *headings(made)]
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows(made, extremes=False)]
+    extent = made["made"]["extent"]
+    versions = [
+        f"{name} is {one['about']}" + (f" ({one['version']})" if one["version"] else "")
+        for name, one in made["targets"].items()
+    ]
+    note = (
+        f"Medians of {extent['repeats']} interleaved repeats by `{COMMAND}`; "
+        f"{'; '.join(versions)}. Python {made['made']['python']}, {made['made']['system']}; "
+        "each proxy on one core, a mock engine and a load generator "
+        f"in {made['made']['harness']} on another core."
+    )
+    doubts_note = "".join(f"\n\nTo be read with care: {doubt}." for doubt in made["doubts"])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{note}{doubts_note}\n"
+
+
+def embedded(text: str, table: str, where: str) -> str:
+    """Return a file's text with the table between its markers.
+
+    Raises NoMarkers, naming `where`.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise NoMarkers(f"{where}: no lines {BEGIN!r} and {END!r}, in this order, to write between")
+    return f"{before}{begin}\n{table}{end}{after}"

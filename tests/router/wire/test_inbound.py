@@ -1,0 +1,394 @@
+"""The server side of the wire: what is read as a request, in which order, and what never is."""
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from engines.engine import Route
+from router.wire.inbound import LINGER_S, MAX_PIPELINED, Inbound
+from router.settings import Limits
+from tests.fakes.transport import FakeTransport
+
+LIMITS = Limits(max_header_bytes=2000, max_body_bytes=100)
+BODY = b'{"model":"m"}'
+GOOD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(BODY),
+    BODY,
+)
+
+
+class FakeExchange:
+    def __init__(self):
+        self.left = 0
+        self.paused = []
+
+    def caller_left(self):
+        self.left += 1
+
+    def pause_writing(self):
+        self.paused.append(True)
+
+    def resume_writing(self):
+        self.paused.append(False)
+
+
+class FakeDoor:
+    routes = {route.encode(): route for route in Route}
+    limits = LIMITS
+
+    def __init__(self, *, answers=False):
+        self.now = 0.0
+        self.connections = set()
+        self.begun = []
+        self.exchange = FakeExchange()
+        self.answers = answers
+
+    def clock(self):
+        return self.now
+
+    def begin(self, caller, request):
+        self.begun.append(request)
+        if self.answers:
+            caller.answer(200, [], b"%d" % len(self.begun), close=not request.keep_alive)
+            caller.finished(keep_alive=request.keep_alive)
+            return None
+        return self.exchange
+
+
+async def cold_app(scope, receive, send):
+    message = await receive()
+    text = b"%b|%b" % (scope["path"].encode(), message["body"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": text})
+
+
+def connected(door, loop=None):
+    config = Config(app=cold_app, lifespan="off", log_config=None)
+    config.load()
+    inbound = Inbound(door, config=config, server_state=ServerState(), app_state={}, _loop=loop)
+    transport = FakeTransport()
+    inbound.connection_made(transport)
+    return inbound, transport
+
+
+@pytest.fixture
+def idle_loop():
+    """For what needs no loop to run."""
+    return object()
+
+
+@given(cuts=st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_a_request_is_read_the_same_however_it_is_cut(cuts):
+    door = FakeDoor()
+    inbound, _ = connected(door, object())
+    at, turn = 0, 0
+    while at < len(GOOD):
+        step = cuts[turn % len(cuts)]
+        inbound.data_received(GOOD[at : at + step])
+        at += step
+        turn += 1
+
+    assert [(r.route, r.body, r.keep_alive) for r in door.begun] == [(Route.CHAT, BODY, True)]
+
+
+def test_a_chunked_body_is_put_together(idle_loop):
+    door = FakeDoor()
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(
+        b"POST /v1/completions HTTP/1.1\r\nhost: r\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+
+    assert [(r.route, r.body) for r in door.begun] == [(Route.COMPLETIONS, b"abcde")]
+
+
+def test_requests_sent_ahead_are_answered_in_order(idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD * 3)
+    first = len(door.begun)
+    door.answers = True
+    inbound.answer(200, [], b"0")
+    inbound.finished(keep_alive=True)
+
+    assert first == 1
+    assert transport.written.split(b"\r\n\r\n")[1:] == [
+        b"0HTTP/1.1 200 OK\r\ncontent-length: 1",
+        b"2HTTP/1.1 200 OK\r\ncontent-length: 1",
+        b"3",
+    ]
+
+
+def test_too_many_requests_sent_ahead_are_refused_behind_the_others(idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD * (MAX_PIPELINED + 1))
+    silent = transport.written == b""
+    door.answers = True
+    inbound.finished(keep_alive=True)
+
+    assert silent
+    assert len(door.begun) == MAX_PIPELINED
+    assert b"sent ahead" in transport.written
+    assert transport.ended
+
+
+def test_a_caller_that_awaits_leave_to_send_gets_it(idle_loop):
+    inbound, transport = connected(FakeDoor(), idle_loop)
+    inbound.data_received(
+        b"POST /v1/completions HTTP/1.1\r\nhost: r\r\nexpect: 100-continue\r\n"
+        b"content-length: 2\r\n\r\n"
+    )
+
+    assert transport.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_a_caller_that_awaits_leave_to_send_too_much_is_refused_unsent(idle_loop):
+    inbound, transport = connected(FakeDoor(), idle_loop)
+    inbound.data_received(
+        b"POST /v1/completions HTTP/1.1\r\nhost: r\r\nexpect: 100-continue\r\n"
+        b"content-length: 200\r\n\r\n"
+    )
+
+    assert transport.take().startswith(b"HTTP/1.1 413 ")
+
+
+def head(*lines, start=b"POST /v1/completions HTTP/1.1"):
+    return b"\r\n".join((start, *lines, b"", b""))
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "says"),
+    [
+        pytest.param(head(b"content-length: 2") + b"{}", 400, b"'Host' is missing", id="no host"),
+        pytest.param(head(b"host: a", b"host: b"), 400, b"'Host' was sent 2 times", id="two hosts"),
+        pytest.param(
+            head(b"host: a", b"content-length: 2", b"transfer-encoding: chunked") + b"0\r\n\r\n",
+            400, b"", id="length and chunks",
+        ),
+        pytest.param(
+            head(b"host: a", b"content-length: 2", b"content-length: 3"), 400, b"", id="two lengths"
+        ),
+        pytest.param(
+            head(b"host: a", b"content-length: 2", b"content-length: 2"), 400, b"",
+            id="the same length twice",
+        ),
+        pytest.param(head(b"host: a", b"content-length: +2"), 400, b"", id="signed length"),
+        pytest.param(head(b"host: a", b"content-length: 2, 2"), 400, b"", id="list of lengths"),
+        pytest.param(
+            head(b"host: a", b"transfer-encoding: gzip, chunked"), 400, b"only 'chunked' is",
+            id="compressed in transfer",
+        ),
+        pytest.param(head(b"host: a", b"transfer-encoding: x"), 400, b"", id="odd transfer"),
+        pytest.param(
+            head(b"host: a", b"transfer-encoding: chunked", start=b"POST / HTTP/1.0"), 400, b"",
+            id="chunks in HTTP/1.0",
+        ),
+        pytest.param(head(b"host: a", b" folded: x"), 400, b"", id="folded header"),
+        pytest.param(head(b"host: a", b"name : x"), 400, b"", id="space before the colon"),
+        pytest.param(head(b"host: a", b"na\x00me: x"), 400, b"", id="zero in a name"),
+        pytest.param(head(b"host: a", b"name: x\x00y"), 400, b"", id="zero in a value"),
+        pytest.param(b"POST /v1/completions HTTP/1.1\nhost: a\n\n", 400, b"", id="bare line feeds"),
+        pytest.param(head(b"host: a", start=b"POST * HTTP/1.1"), 400, b"not a path", id="star"),
+        pytest.param(head(b"host: a", start=b"CONNECT a:1 HTTP/1.1"), 400, b"", id="connect"),
+        pytest.param(head(b"host: a", start=b"POST / HTTP/2.0"), 400, b"", id="another version"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01", 400, b"not valid HTTP", id="TLS"),
+        pytest.param(head(b"host: a", b"x: " + b"y" * 3000), 431, b"2000 bytes", id="large header"),
+        pytest.param(b"POST /" + b"y" * 3000, 431, b"2000 bytes", id="endless target"),
+        pytest.param(head(b"host: a", b"content-length: 101"), 413, b"100 bytes", id="large body"),
+        pytest.param(
+            head(b"host: a", b"transfer-encoding: chunked") + b"65\r\n" + b"x" * 101 + b"\r\n",
+            413, b"100 bytes", id="large body in chunks",
+        ),
+        pytest.param(
+            head(b"host: a", b"expect: magic", b"content-length: 2"), 417, b"'100-continue'",
+            id="odd expectation",
+        ),
+    ],
+)  # fmt: skip
+def test_what_two_parsers_could_read_differently_is_refused(data, status, says, idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(data)
+    inbound.data_received(GOOD)
+
+    assert transport.written.startswith(b"HTTP/1.1 %d " % status)
+    assert b"connection: close" in transport.written
+    assert b'{"error":{"message":' in transport.written
+    assert says in transport.written
+    assert transport.written.count(b"HTTP/1.1 %d" % status) == 1
+    assert door.begun == []
+    assert transport.ended
+
+
+def test_a_target_with_an_authority_means_its_path(idle_loop):
+    door = FakeDoor()
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(GOOD.replace(b" /v1", b" http://r/v1"))
+
+    assert [r.route for r in door.begun] == [Route.CHAT]
+
+
+def test_a_query_does_not_change_the_route(idle_loop):
+    door = FakeDoor()
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(GOOD.replace(b"completions ", b"completions?api-version=1 "))
+
+    assert [r.route for r in door.begun] == [Route.CHAT]
+
+
+@pytest.mark.parametrize("cut", range(0, 120, 7))
+def test_a_wish_for_another_protocol_is_ignored(cut, idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    wish = GOOD.replace(b"host: r\r\n", b"host: r\r\nconnection: upgrade\r\nupgrade: h2c\r\n")
+    inbound.data_received(wish[:cut])
+    inbound.data_received(wish[cut:] + GOOD)
+
+    assert [r.body for r in door.begun] == [BODY, BODY]
+    assert not transport.closed
+
+
+@pytest.mark.parametrize(
+    "data", [GOOD.replace(b"1.1", b"1.0"), GOOD.replace(b"host", b"connection: close\r\nhost")]
+)
+def test_a_caller_that_wants_to_close_is_not_kept(data, idle_loop):
+    inbound, transport = connected(FakeDoor(answers=True), idle_loop)
+    inbound.data_received(data)
+
+    assert transport.closed
+
+
+@pytest.mark.parametrize(
+    ("data", "wait_s", "status"),
+    [
+        pytest.param(b"", LIMITS.header_timeout_s, None, id="a connection that says nothing"),
+        pytest.param(GOOD[:20], LIMITS.header_timeout_s, b"408", id="slow headers"),
+        pytest.param(
+            GOOD[:-3], LIMITS.header_timeout_s + LIMITS.body_timeout_s, b"408", id="slow body"
+        ),
+    ],
+)
+def test_a_slow_request_is_ended(data, wait_s, status, idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(data)
+    inbound.expire(wait_s - 0.1)
+    early = transport.written or transport.closed
+    door.now = wait_s
+    inbound.expire(wait_s)
+
+    assert not early
+    if status is None:
+        assert transport.aborted
+    else:
+        assert transport.written.startswith(b"HTTP/1.1 " + status)
+
+
+def test_dripping_a_header_does_not_buy_time(idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    for byte in GOOD[:10]:
+        door.now += 1.0
+        inbound.data_received(bytes([byte]))
+        inbound.expire(door.now)
+    door.now += 1.0
+    inbound.expire(door.now)
+
+    assert transport.written.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_is_closed_in_time(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD)
+    inbound.expire(LIMITS.keep_alive_s - 0.1)
+    early = transport.closed
+    inbound.expire(LIMITS.keep_alive_s)
+
+    assert (early, transport.aborted) == (False, True)
+
+
+def test_a_request_under_way_has_no_deadline_of_the_wires(idle_loop):
+    inbound, transport = connected(FakeDoor(), idle_loop)
+    inbound.data_received(GOOD)
+    inbound.expire(1e9)
+
+    assert not transport.closed
+
+
+def test_a_refused_caller_may_read_the_refusal_before_the_connection_ends(idle_loop):
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(b"nonsense\r\n\r\n")
+    inbound.data_received(b"x" * 100_000)
+    before = transport.closed
+    inbound.expire(LINGER_S)
+
+    assert (before, transport.aborted) == (False, True)
+
+
+def test_an_exchange_hears_of_its_connection(idle_loop):
+    door = FakeDoor()
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(GOOD)
+    inbound.pause_writing()
+    inbound.resume_writing()
+    inbound.connection_lost(None)
+
+    assert door.exchange.paused == [True, False]
+    assert door.exchange.left == 1
+    assert door.connections == set()
+
+
+def test_nothing_is_heard_after_the_exchange_has_ended(idle_loop):
+    door = FakeDoor()
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(GOOD)
+    inbound.finished(keep_alive=True)
+    inbound.connection_lost(None)
+
+    assert door.exchange.left == 0
+
+
+def test_a_stopping_server_closes_idle_connections_and_lets_answers_end(idle_loop):
+    door = FakeDoor()
+    idle, idle_transport = connected(door, idle_loop)
+    busy, busy_transport = connected(door, idle_loop)
+    busy.data_received(GOOD)
+    idle.shutdown()
+    busy.shutdown()
+    before = busy_transport.closed
+    busy.finished(keep_alive=True)
+
+    assert idle_transport.closed
+    assert (before, busy_transport.closed) == (False, True)
+
+
+async def test_what_is_not_inference_runs_through_the_application():
+    import asyncio
+
+    inbound, transport = connected(FakeDoor())
+    inbound.data_received(b"GET /v1/models?x=1 HTTP/1.1\r\nhost: r\r\n\r\n")
+    inbound.data_received(GOOD.replace(b"chat/completions", b"fi%6ces"))
+    while transport.written.count(b"0\r\n\r\n") < 2:
+        await asyncio.sleep(0)
+
+    assert b"/v1/models|" in transport.written
+    assert b"/v1/fi" in transport.written
+    assert BODY in transport.written
+
+
+@settings(max_examples=300)
+@given(data=st.binary(max_size=300), cut=st.integers(0, 300))
+def test_no_bytes_crash_the_parser(data, cut):
+    door = FakeDoor(answers=True)
+    inbound, _ = connected(door, object())
+    data = b"POST " + data
+    inbound.data_received(data[:cut])
+    inbound.data_received(data[cut:])
+    inbound.expire(1e9)
+    inbound.connection_lost(None)
+
+    assert door.connections == set()

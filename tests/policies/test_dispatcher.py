@@ -400,6 +400,39 @@ def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_late
     assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 1.0)
 
 
+def test_a_retry_stands_before_those_of_its_class_that_wait():
+    made = single()
+    one = sent(made.arrive(facts(STANDARD), 0.0))
+    waits(made.arrive(facts(STANDARD), 0.1))
+
+    again = sent(made.failed(one, FailureKind.STALE_CONNECTION, 0.2))
+
+    assert again.ask is one.ask
+    assert made.due(0.2) == []
+
+
+def test_a_stale_retry_leaves_its_slot_to_a_higher_class_that_waits():
+    made = single()
+    one = sent(made.arrive(facts(STANDARD), 0.0))
+    higher = waits(made.arrive(facts(INTERACTIVE), 0.1)).ticket
+
+    waits(made.failed(one, FailureKind.STALE_CONNECTION, 0.2))
+    (answer,) = made.due(0.2)
+
+    assert answer.ticket is higher
+
+
+def test_slots_that_fall_free_together_are_all_given_away():
+    both = plan("e", max_in_flight=3, models=frozenset({"m", "o"}))
+    made = dispatcher(both)
+    made.heard("e", Others((3, 0, 0)), 0.0)
+    tickets = [waits(made.arrive(facts(model=name), 0.0)).ticket for name in ("m", "o", "m")]
+
+    made.heard("e", Others(), 1.0)
+
+    assert [answer.ticket for answer in made.due(1.0)] == tickets
+
+
 def test_a_retry_that_will_not_wait_is_refused():
     made = dispatcher(plan("a", max_in_flight=1), plan("b", max_in_flight=1))
     one = sent(made.arrive(facts(may_wait=False), 0.0))
@@ -529,6 +562,8 @@ def test_an_early_trial_serves_who_waits_already():
     take_down(made, "d")
     sent(made.arrive(facts(), 0.1))
     waits(made.arrive(facts(), 0.1))
+
+    assert made.due(0.1) == []
 
     sent(made.arrive(facts(model="o"), 0.2))
     (answer,) = made.due(0.2)

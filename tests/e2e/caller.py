@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import h11
 
@@ -150,9 +151,11 @@ class Caller:
 
     def stop_reading(self) -> None:
         """Let the router's bytes pile up."""
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
+
+    def read_on(self) -> None:
+        """Take what piled up."""
+        cast("asyncio.Transport", self._writer.transport).resume_reading()
 
     def _turn(self) -> None:
         """Tell the judge that a request was sent."""

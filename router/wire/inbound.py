@@ -126,6 +126,8 @@ class Inbound(asyncio.Protocol):
         self._cycle: RequestResponseCycle | None = None
         self._flow: FlowControl | None = None
         self._busy = False
+        self._paused_at: float | None = None
+        """When the caller stopped reading; None while it reads."""
         self._queue: deque[Incoming] = deque()
         self._last_request = False
         """The server is stopping: close as soon as the present answer ends."""
@@ -192,6 +194,7 @@ class Inbound(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Hold the answer back: the caller reads too slowly (asyncio)."""
+        self._paused_at = self._door.clock()
         if self._exchange is not None:
             self._exchange.pause_writing()
         elif self._flow is not None:
@@ -199,10 +202,13 @@ class Inbound(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on with the answer (asyncio)."""
+        self._paused_at = None
         if self._exchange is not None:
             self._exchange.resume_writing()
         elif self._flow is not None:
             self._flow.resume_writing()
+        if not self._busy:
+            self._go_on()
 
     # httptools
 
@@ -321,7 +327,12 @@ class Inbound(asyncio.Protocol):
     # requests
 
     def _go_on(self) -> None:
-        """Start the next request; where none waits, refuse what could not be read as one."""
+        """Start the next request; where none waits, refuse what could not be read as one.
+
+        While the caller does not read the answer before, there is no sense in making another.
+        """
+        if self._paused_at is not None:
+            return
         if self._queue:
             self._start(self._queue.popleft())
         elif self._problem is not None and self._state is not _State.LINGER:
@@ -386,6 +397,8 @@ class Inbound(asyncio.Protocol):
         self._exchange = None
         self._cycle = None
         if not keep_alive or self._last_request:
+            self._state = _State.LINGER
+            self._deadline = self._door.clock() + self._limits.keep_alive_s
             self.transport.close()
             return
         if self._state is _State.IDLE:
@@ -427,7 +440,14 @@ class Inbound(asyncio.Protocol):
             self.transport.close()
 
     def expire(self, now: float) -> None:
-        """Act on a deadline that has passed: a slow request, an idle or a lingering connection."""
+        """Act on a deadline that has passed: a slow request, an idle or a lingering connection.
+
+        An exchange sees itself to a caller that does not read; of all else it is seen here.
+        """
+        if self._paused_at is not None and self._exchange is None:
+            if now >= self._paused_at + self._limits.keep_alive_s:
+                self.transport.abort()
+            return
         if now < self._deadline or self._busy:
             return
         if self._state is _State.HEAD or self._state is _State.BODY:

@@ -434,3 +434,33 @@ def test_no_bytes_crash_the_parser(data, cut):
     inbound.connection_lost(None)
 
     assert door.connections == set()
+
+
+def test_the_next_request_waits_for_a_caller_that_does_not_read(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.pause_writing()
+    inbound.data_received(GOOD)
+    before = len(door.begun)
+    inbound.resume_writing()
+
+    assert before == 0
+    assert len(door.begun) == 1
+    assert transport.written.endswith(b"\r\n\r\n1")
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_last_answer_of_a_connection_is_not_kept_for_a_caller_that_never_reads(
+    idle_loop, paused
+):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD.replace(b"host: r", b"host: r\r\nconnection: close"))
+    if paused:
+        inbound.pause_writing()
+    inbound.expire(LIMITS.keep_alive_s - 1.0)
+    closing = (transport.closed, transport.aborted)
+    inbound.expire(LIMITS.keep_alive_s)
+
+    assert closing == (True, False)
+    assert transport.aborted

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from engines.engine import Fault, Route
-from policies.commands import Expire, Send
+from policies.commands import Send
 from policies.dispatcher import Dispatcher
 from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
 from policies.fleet import Flight
@@ -36,7 +36,7 @@ class Door:
 
     routes = ROUTES
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that requests share
         self,
         *,
         dispatcher: Dispatcher,

@@ -21,7 +21,7 @@ class Endpoint:
 
     __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
         id: str,  # noqa: A002 # the field's name everywhere
         *,
@@ -76,7 +76,6 @@ class Endpoint:
             forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
             caller.memo[memo] = forwarded
         parts = [start, forwarded]
-        for header in extra:
-            parts.append(b"%b: %b\r\n" % header)
+        parts += [b"%b: %b\r\n" % header for header in extra]
         parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, length))
         return b"".join(parts)

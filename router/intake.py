@@ -59,6 +59,7 @@ def read_request(
         id=asked.request_id or new_id(),
         model=contents.model,
         needs=needs_of(route, contents.features),
+        streams=contents.stream,
         prompt_bytes=prompt.text_bytes,
         known_prompt_tokens=prompt.token_ids,
         max_tokens=max_tokens_of(route, contents),

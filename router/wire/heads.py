@@ -11,7 +11,6 @@ from typing import Any
 import httptools
 
 from engines.engine import Route
-
 from router.wire.framing import Chunked, FixedLength, Framing, UntilClose
 
 MAX_HEAD_BYTES = 64 * 1024

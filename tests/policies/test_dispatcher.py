@@ -8,7 +8,7 @@ from policies.commands import Expire, Send
 from policies.facts import Ending, FailureKind, OnMiss, Reason, RefusalReason, Targets
 from policies.fleet import Others
 from policies.health import State
-from policies.policy import Classes, ClassPolicy, Policy, RetryPolicy
+from policies.policy import Classes, ClassPolicy, ModelPolicy, Policy, RetryPolicy
 from tests.policies.builders import (
     BULK,
     FAST,
@@ -248,6 +248,40 @@ def test_who_hangs_up_after_being_sent_gives_the_slot_back():
 
     assert made.endpoints["e"].in_flight == 0
     assert made.endpoints["e"].abandoned == 1
+
+
+def test_those_who_wait_are_counted_by_rank():
+    made = single()
+    sent(made.arrive(facts(), 0.0))
+    for sla_class in (BULK, BULK, INTERACTIVE):
+        waits(made.arrive(facts(sla_class), 0.0))
+
+    assert list(made.waiting_by_rank) == [1, 0, 2]
+
+
+def test_the_class_of_a_request_is_told_without_sending_it():
+    policy = Policy(models={"m": ModelPolicy(BULK), "gone": ModelPolicy(INTERACTIVE)})
+    made = single(policy=policy)
+
+    assert made.class_of(facts()) is BULK
+    assert made.class_of(facts(STANDARD)) is STANDARD
+    assert made.class_of(facts(model="gone")) is INTERACTIVE
+    assert made.endpoints["e"].in_flight == 0
+
+
+def test_who_is_sent_but_not_told_yet_gives_the_slot_back_when_it_hangs_up():
+    made = single()
+    running = sent(made.arrive(facts(), 0.0))
+    ticket = waits(made.arrive(facts(INTERACTIVE), 0.1)).ticket
+    made.ended(running, Ending.COMPLETED, 0.2)
+    waits(made.arrive(facts(BULK), 0.2))
+
+    made.left(ticket, 0.3)
+    (answer,) = made.due(0.3)
+
+    assert answer.ticket is not ticket
+    assert sent(answer).ask.sla_class is BULK
+    assert made.endpoints["e"].in_flight == 1
 
 
 # Ending

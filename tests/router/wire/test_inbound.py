@@ -1,14 +1,17 @@
 """The server side of the wire: what is read as a request, in which order, and what never is."""
 
+import asyncio
+
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from engines.engine import Route
+from router.settings import Limits
 from router.wire.heads import KnownRequests
 from router.wire.inbound import LINGER_S, MAX_PIPELINED, Inbound
-from router.settings import Limits
 from tests.fakes.transport import FakeTransport
 
 LIMITS = Limits(max_header_bytes=2000, max_body_bytes=100)
@@ -35,10 +38,10 @@ class FakeExchange:
 
 
 class FakeDoor:
-    routes = {route.encode(): route for route in Route}
     limits = LIMITS
 
     def __init__(self, *, answers=False):
+        self.routes = {route.encode(): route for route in Route}
         self.now = 0.0
         self.known = KnownRequests()
         self.connections = set()
@@ -408,13 +411,11 @@ def test_a_stopping_server_closes_idle_connections_and_lets_answers_end(idle_loo
 
 
 async def test_what_is_not_inference_runs_through_the_application():
-    import asyncio
-
     inbound, transport = connected(FakeDoor())
     inbound.data_received(b"GET /v1/models?x=1 HTTP/1.1\r\nhost: r\r\n\r\n")
     inbound.data_received(GOOD.replace(b"chat/completions", b"fi%6ces"))
-    while transport.written.count(b"0\r\n\r\n") < 2:
-        await asyncio.sleep(0)
+    while tasks := inbound._server_state.tasks:
+        await asyncio.wait(tasks)
 
     assert b"/v1/models|" in transport.written
     assert b"/v1/fi" in transport.written
@@ -433,3 +434,33 @@ def test_no_bytes_crash_the_parser(data, cut):
     inbound.connection_lost(None)
 
     assert door.connections == set()
+
+
+def test_the_next_request_waits_for_a_caller_that_does_not_read(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.pause_writing()
+    inbound.data_received(GOOD)
+    before = len(door.begun)
+    inbound.resume_writing()
+
+    assert before == 0
+    assert len(door.begun) == 1
+    assert transport.written.endswith(b"\r\n\r\n1")
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_last_answer_of_a_connection_is_not_kept_for_a_caller_that_never_reads(
+    idle_loop, paused
+):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD.replace(b"host: r", b"host: r\r\nconnection: close"))
+    if paused:
+        inbound.pause_writing()
+    inbound.expire(LIMITS.keep_alive_s - 1.0)
+    closing = (transport.closed, transport.aborted)
+    inbound.expire(LIMITS.keep_alive_s)
+
+    assert closing == (True, False)
+    assert transport.aborted

@@ -161,5 +161,9 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def _left_over(before: set[asyncio.Task[object]]) -> list[asyncio.Task[object]]:
-    """Return the tasks that were started since and run still, those of fake engines left out."""
-    return [task for task in asyncio.all_tasks() - before if "ScriptedEngine" not in repr(task)]
+    """Return the router's and the server's own tasks that were started since and run still."""
+    return [
+        task
+        for task in asyncio.all_tasks() - before
+        if any(part in repr(task) for part in ("/router/", "/uvicorn/"))
+    ]

@@ -49,9 +49,7 @@ def discovered(
     )
 
 
-def _served(
-    models: frozenset[str], endpoint: Endpoint, discovery: Discovery
-) -> frozenset[str]:
+def _served(models: frozenset[str], endpoint: Endpoint, discovery: Discovery) -> frozenset[str]:
     """Return the public names that the endpoint serves: a LoRA adapter may not be loaded there.
 
     Where the engine lists none of them it is taken to know them by other names.

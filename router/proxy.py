@@ -346,7 +346,9 @@ class Exchange:
             self.reported_events = attempt.events
             self._door.dispatcher.progressed(attempt.flight, fresh, now)
         if timeouts.total_s is not None and now - self.request.arrived > timeouts.total_s:
-            attempt.time_out(FailureKind.IDLE_TIMEOUT, f"not complete within {timeouts.total_s:g} s")
+            attempt.time_out(
+                FailureKind.IDLE_TIMEOUT, f"not complete within {timeouts.total_s:g} s"
+            )
         elif attempt.begun:
             if now - attempt.last_at > timeouts.idle_s:
                 attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {timeouts.idle_s:g} s")

@@ -56,4 +56,6 @@ class Outcome:
         """Whether the answer came whole and met every target that it was held to."""
         if self.fate is not Fate.SERVED:
             return False
-        return met(self.offer.targets, self.first_token_s, self.per_token_s, self.total_s) is not False
+        return (
+            met(self.offer.targets, self.first_token_s, self.per_token_s, self.total_s) is not False
+        )

@@ -98,8 +98,12 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
             _ablated(spill=Spill(to_throughput=False, to_predictable=False)),
             about="headway without spill",
         ),
-        Contender("no_holds", _ablated(profiles=_NO_HOLDS), about="headway that holds no bulk back"),
-        Contender("by_requests", _ablated(profiles=_BY_REQUESTS), about="headway counting requests"),
+        Contender(
+            "no_holds", _ablated(profiles=_NO_HOLDS), about="headway that holds no bulk back"
+        ),
+        Contender(
+            "by_requests", _ablated(profiles=_BY_REQUESTS), about="headway counting requests"
+        ),
     )
 }
 """By name: headway, every endpoint policy over the whole fleet, and headway in parts."""

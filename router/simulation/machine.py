@@ -141,5 +141,3 @@ def _priority_sign(knobs: Knobs) -> int:
             return 1 if low_first else -1
         case _:
             return 0
-
-

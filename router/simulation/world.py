@@ -280,7 +280,9 @@ class World:
             # Not all at the same moment.
             share = (index + 1) / len(self._list)
             self._every(
-                self._pace.scrape_s, self._pace.scrape_s * share, self._looker(machine, self._scrape)
+                self._pace.scrape_s,
+                self._pace.scrape_s * share,
+                self._looker(machine, self._scrape),
             )
             self._every(
                 self._pace.probe_s, self._pace.probe_s * share, self._looker(machine, self._probe)

@@ -58,7 +58,9 @@ class _Form:
 
     @property
     def required(self) -> tuple[str, ...]:
-        return (self.prompt, self.output) if self.at is None else (self.at, self.prompt, self.output)
+        return (
+            (self.prompt, self.output) if self.at is None else (self.at, self.prompt, self.output)
+        )
 
 
 def _stamp_s(text: Any) -> float:
@@ -213,9 +215,7 @@ def _lines(path: Path, stream: TextIO) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _csv_records(
-    path: Path, stream: TextIO
-) -> Iterator[tuple[int, Mapping[str, Any], _Form]]:
+def _csv_records(path: Path, stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any], _Form]]:
     columns: list[str] | None = None
     form = _FORMS[0]
     for number, line in _lines(path, stream):
@@ -232,9 +232,7 @@ def _csv_records(
             yield number, dict(zip(columns, cells, strict=False)), form
 
 
-def _json_records(
-    path: Path, stream: TextIO
-) -> Iterator[tuple[int, Mapping[str, Any], _Form]]:
+def _json_records(path: Path, stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any], _Form]]:
     form: _Form | None = None
     for number, line in _lines(path, stream):
         try:

@@ -197,5 +197,3 @@ def _spread(
         room_s = spread_s if following is None else min(spread_s, following[0] - at_s)
         times = sorted(at_s + room_s * rng.random() for _ in group)
         yield from zip(times, group, strict=True)
-
-

@@ -54,7 +54,7 @@ def unknown_model(model: str, known: Iterable[str]) -> Refuse:
     names = tuple(sorted(known))
     return Refuse(
         RefusalReason.UNKNOWN_MODEL,
-        f"no pool serves model {model!r}; known models: {', '.join(names) or 'none'}",
+        f"no pool serves model {model!r}",
         known=names,
     )
 
@@ -64,7 +64,9 @@ def unsupported(model: str, missing: Collection[Enum], *, anywhere: bool) -> Ref
     names = ", ".join(sorted(str(need.value) for need in missing))
     together = " together" if anywhere else ""
     return Refuse(
-        RefusalReason.UNSUPPORTED, f"no endpoint of model {model!r} offers{together}: {names}"
+        RefusalReason.UNSUPPORTED,
+        f"no endpoint of model {model!r} offers{together}: {names}",
+        missing=tuple(missing),
     )
 
 

@@ -7,14 +7,12 @@ After any event, while `waiting` is not 0, the caller asks `due` for what follow
 at `next_wake`.
 """
 
-from collections.abc import Iterable
-from math import inf
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from policies import admission
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
-from policies.endpoints.policy import EndpointPolicy
 from policies.facts import (
     Ending,
     EndpointPlan,
@@ -26,11 +24,13 @@ from policies.facts import (
     SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
-from policies.health import SICK, State
+from policies.health import SICK
 from policies.lengths import Lengths
 from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
+from policies.placing import place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
+from policies.roster import Roster, revive
 from policies.routes import Catalogue
 
 
@@ -42,25 +42,29 @@ class Dispatcher:
         self.lengths = Lengths()
         self.waiting = 0
         """Requests that wait, and answers that `due` has ready; 0: `due` need not be asked."""
-        self.endpoints: dict[str, EndpointState] = {}
-        """By id."""
-        self._leaving: dict[str, EndpointState] = {}
         self._rng = rng
+        self._roster = Roster()
         self._queue = Queue()
         self._ready: list[Send | Expire] = []
-        self._ready_since = -inf
+        self._ready_since = 0.0
         self._budget = RetryBudget(policy.retry)
         self._flights = 0
         self._tickets = 0
         self._stopped = False
         self._stirred = False
         """Something happened that may let a waiting request go."""
-        self._wake_at = inf
-        """When the next endpoint that is down gets its trial."""
-        self._busy_until = -inf
-        """Until then some endpoint is said to have no room."""
-        self._catalogue = Catalogue((), policy)
-        self._plan(plans)
+        self._roster.plan(plans, policy)
+        self._catalogue = Catalogue(list(self.endpoints.values()), policy)
+
+    @property
+    def endpoints(self) -> Mapping[str, EndpointState]:
+        """All that is known of each endpoint, by id; to be read only."""
+        return self._roster.endpoints
+
+    @property
+    def waiting_by_rank(self) -> Sequence[int]:
+        """Requests that wait, by rank of class."""
+        return self._queue.by_rank
 
     # Requests
 
@@ -76,7 +80,7 @@ class Dispatcher:
         lane = route.lane(ask)
         if isinstance(lane, Refuse):
             return lane
-        if self.waiting or now >= self._wake_at:
+        if self.waiting or now >= self._roster.wake_at:
             self._settle(now, ask.rank + 1)
         flight = self._place(lane, ask, now)
         if flight is not None:
@@ -128,7 +132,7 @@ class Dispatcher:
                     output_tokens=output_tokens,
                 )
             case Ending.FAILED:
-                self._sickened(endpoint, now, trial=trial)
+                self._roster.sickened(endpoint, now, trial=trial)
             case Ending.REJECTED:
                 endpoint.rejected += 1
             case Ending.ABANDONED:
@@ -149,10 +153,9 @@ class Dispatcher:
         tried = flight.tried | {endpoint.id}
         spared = flight.spared
         if kind in SICK:
-            self._sickened(endpoint, now, trial=trial)
+            self._roster.sickened(endpoint, now, trial=trial)
         elif kind is FailureKind.BUSY:
-            endpoint.was_busy(now, retry_after_s)
-            self._busy_until = max(self._busy_until, endpoint.health.busy_until)
+            self._roster.was_busy(endpoint, now, retry_after_s)
         elif kind is FailureKind.STALE_CONNECTION:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
@@ -186,7 +189,7 @@ class Dispatcher:
         if self._ready:
             return self._ready_since
         expiry = self._queue.next_expiry()
-        return None if expiry is None else min(expiry, self._wake_at)
+        return None if expiry is None else min(expiry, self._roster.wake_at)
 
     # Endpoints
 
@@ -228,7 +231,8 @@ class Dispatcher:
         """
         self.policy = policy
         self._budget.policy = policy.retry
-        self._plan(plans)
+        self._roster.plan(plans, policy)
+        self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
         for ticket in self._queue.clear():
             lane = self._lane_of(ticket.ask, ticket.tried)
             if isinstance(lane, Refuse):
@@ -241,62 +245,18 @@ class Dispatcher:
         self._stirred = True
         self._count()
 
-    def _plan(self, plans: Iterable[EndpointPlan]) -> None:
-        before = {**self._leaving, **self.endpoints}
-        self.endpoints = {}
-        for plan in plans:
-            endpoint = before.pop(plan.id, None)
-            if endpoint is None:
-                endpoint = EndpointState(plan, self.policy)
-            else:
-                endpoint.planned(plan, self.policy)
-            self.endpoints[plan.id] = endpoint
-        # Kept as long as something runs there: should it come back, its slots are still taken.
-        self._leaving = {each.id: each for each in before.values() if each.own_in_flight}
-        self._catalogue = Catalogue(list(self.endpoints.values()), self.policy, self._catalogue)
-
     # Placing
 
     def _place(
         self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
     ) -> Flight | None:
-        """Take a slot for one request, in the first tier that has room; None: there is none."""
-        rank = ask.rank
-        if now < self._busy_until:
-            return self._place_kindly(lane, ask, now, reason)
-        for tier in lane.tiers:
-            free = [endpoint for endpoint in tier.endpoints if endpoint.rooms[rank]]
-            if free:
-                return self._take(free, tier.policy, ask, now, reason or tier.reason)
-        return None
-
-    def _place_kindly(
-        self, lane: Lane, ask: Ask, now: float, reason: Reason | None
-    ) -> Flight | None:
-        """Do as `_place`, but leave alone who said that it is busy, as long as others have room."""
-        rank = ask.rank
-        for said_busy in (False, True):
-            for tier in lane.tiers:
-                free = [
-                    endpoint
-                    for endpoint in tier.endpoints
-                    if endpoint.rooms[rank] and (now < endpoint.health.busy_until) is said_busy
-                ]
-                if free:
-                    return self._take(free, tier.policy, ask, now, reason or tier.reason)
-        return None
-
-    def _take(
-        self,
-        free: list[EndpointState],
-        policy: EndpointPolicy,
-        ask: Ask,
-        now: float,
-        reason: Reason,
-    ) -> Flight:
-        endpoint = free[0] if len(free) == 1 else policy.choose(ask, free, self._rng, now)
+        """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
+        placed = place(lane, ask, self._rng, now, self._roster.busy_until)
+        if placed is None:
+            return None
+        endpoint, home_or_spill = placed
         self._flights += 1
-        flight = Flight(self._flights, ask, endpoint, reason, now)
+        flight = Flight(self._flights, ask, endpoint, reason or home_or_spill, now)
         endpoint.take(flight)
         return flight
 
@@ -304,9 +264,10 @@ class Dispatcher:
         """Let a request wait that found no slot, or refuse it."""
         ask, lane = ticket.ask, ticket.lane
         if not any(endpoint.health.hopeful for endpoint in lane.endpoints):
-            if not self._revive(lane):
+            if not revive(lane.endpoints):
                 return self._nobody(ask, lane)
-            flight = self._place(lane, ask, now)
+            self._stirred = True
+            flight = self._place(lane, ask, now, ticket.reason)
             if flight is not None:
                 return self._sent(ticket, flight)
         limits = self.policy.of_class(ask.sla_class)
@@ -346,8 +307,8 @@ class Dispatcher:
         )
         # It came before all of its own class that wait.
         self._settle(now, ask.rank)
-        placed = self._place(lane, ask, now, Reason.RETRY)
-        return self._wait(ticket, now) if placed is None else self._sent(ticket, placed)
+        again = self._place(lane, ask, now, ticket.reason)
+        return self._wait(ticket, now) if again is None else self._sent(ticket, again)
 
     def _given_up(self, flight: Flight, kind: FailureKind, now: float) -> Refuse:
         if kind is FailureKind.BUSY:
@@ -363,8 +324,9 @@ class Dispatcher:
 
         Free slots are given to the first `ranks` ranks; what is left over is for whoever asked.
         """
-        if now >= self._wake_at:
-            self._wake(now)
+        if now >= self._roster.wake_at:
+            self._roster.wake(now)
+            self._stirred = True
         for ticket in self._queue.expire(now):
             self._answer(Expire(ticket, self._overdue(ticket.ask, ticket.lane, now)), now)
         if self._stirred and self._queue.waiting:
@@ -378,8 +340,7 @@ class Dispatcher:
             while lanes:
                 lane = oldest(lanes)
                 ticket = lane.first
-                reason = Reason.RETRY if ticket.attempt > 1 else None
-                flight = self._place(lane, ticket.ask, now, reason)
+                flight = self._place(lane, ticket.ask, now, ticket.reason)
                 if flight is None:
                     lanes.remove(lane)
                     continue
@@ -429,38 +390,3 @@ class Dispatcher:
         model = self._catalogue.models.get(ask.facts.model)
         per_s = 0.0 if model is None else model.drain.per_s(now)
         return admission.retry_after_s(ahead, per_s, patience_s, self._rng)
-
-    # Health
-
-    def _sickened(self, endpoint: EndpointState, now: float, *, trial: bool) -> None:
-        """Count a failure against an endpoint."""
-        endpoint.sickened(now, trial=trial, alone=self._is_alone(endpoint))
-        self._wake_at = min(self._wake_at, endpoint.health.retry_at)
-
-    def _is_alone(self, endpoint: EndpointState) -> bool:
-        """Return whether one of its models has no other endpoint that is up."""
-        others = [each for each in self.endpoints.values() if each is not endpoint]
-        return any(
-            not any(other.health.hopeful and model in other.plan.models for other in others)
-            for model in endpoint.plan.models
-        )
-
-    def _wake(self, now: float) -> None:
-        """Give a trial to every endpoint whose time of being down is over."""
-        for endpoint in self.endpoints.values():
-            if now >= endpoint.health.retry_at:
-                endpoint.try_again()
-                self._stirred = True
-        self._wake_at = min(
-            (endpoint.health.retry_at for endpoint in self.endpoints.values()), default=inf
-        )
-
-    def _revive(self, lane: Lane) -> bool:
-        """Give an early trial to those down by failed requests alone; True if there is one."""
-        revived = False
-        for endpoint in lane.endpoints:
-            health = endpoint.health
-            if health.state is State.DOWN and not health.probed_down:
-                endpoint.try_again()
-                revived = True
-        return revived

@@ -4,7 +4,7 @@ Every value here is plain data. Times are seconds on the caller's clock (any mon
 lengths are tokens unless a name says otherwise; a share is 0..1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Annotated, Protocol
 
@@ -214,5 +214,7 @@ class Refuse:
     """One sentence for the caller, with the facts."""
     retry_after_s: float | None = None
     """When to come back; None where coming back cannot help."""
-    known: tuple[str, ...] = field(default=())
+    known: tuple[str, ...] = ()
     """Names that would have been right, where a name was wrong."""
+    missing: tuple[Enum, ...] = ()
+    """Needs that no endpoint offers, where that is the reason."""

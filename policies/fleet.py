@@ -274,9 +274,10 @@ class EndpointState:
         _, standard, bulk = self.held
         limit, limit_standard, limit_bulk = self.limits
         pending_limit, pending_standard, pending_bulk = self.pending_limits
-        rooms[0] = in_flight < limit and pending < pending_limit
-        rooms[1] = standard + bulk < limit_standard and pending < pending_standard
-        rooms[2] = bulk < limit_bulk and pending < pending_bulk
+        # Where a class has room, so have those above it: else a lower one could pass them.
+        rooms[0] = room = in_flight < limit and pending < pending_limit
+        rooms[1] = room = room and standard + bulk < limit_standard and pending < pending_standard
+        rooms[2] = room and bulk < limit_bulk and pending < pending_bulk
 
 
 def slots_of(hold: Hold, slots: int) -> int:

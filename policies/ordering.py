@@ -10,6 +10,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from policies.classify import Ask
+from policies.facts import Reason
 from policies.fleet import EndpointState, Flight
 from policies.pools import Tier
 
@@ -83,6 +84,11 @@ class Ticket:
     spared: bool = False
     flight: Flight | None = None
     """Once a slot was found."""
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it will be sent where it is, if not for the tier that takes it."""
+        return Reason.RETRY if self.attempt > 1 else None
 
     @property
     def seniority(self) -> tuple[float, int]:

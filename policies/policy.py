@@ -86,7 +86,10 @@ class ModelPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How much of one endpoint a class may hold, counted with the classes below it."""
+    """How much of one endpoint a class may hold, counted with the classes below it.
+
+    A class has no room where one above it has none.
+    """
 
     share: Annotated[float, Ge(0), Le(1)] = 1.0
     """Share of the endpoint's slots, 0..1; above 0 it is worth at least one slot."""
@@ -196,7 +199,7 @@ class Policy:
     classes: Classes = Classes()
     """What each class is promised."""
     classification: Classification = Classification()
-    """How a request that names no class gets one."""
+    """Which signs make a request which class."""
     models: Mapping[str, ModelPolicy] = field(default_factory=dict)
     """Differences by public model name."""
     profiles: Profiles = Profiles()

@@ -15,7 +15,8 @@ from policies.facts import Reason, SlaClass, Targets
 NO_TARGETS = Targets()
 
 
-@dataclass(frozen=True, slots=True)
+# These three are made for every request: frozen, each would cost three times as much.
+@dataclass(slots=True)
 class Placement:
     """Where a request went and why; known when its answer begins."""
 
@@ -30,7 +31,7 @@ class Placement:
     """Counted from arrival, as predicted when it was sent; None where nothing was predicted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Phases:
     """How long the parts of an answer took; None for a part that did not happen or was not seen."""
 
@@ -42,7 +43,7 @@ class Phases:
     """From arrival to the end; not known when the headers of a stream are written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How a request went; known when its answer has ended. None where it was not seen."""
 
@@ -60,7 +61,6 @@ class Outcome:
     hedged: bool = False
 
 
-@lru_cache(maxsize=1024)
 def header_value(text: str) -> bytes:
     """Return `text` as the value of one header line: printable ASCII, `?` for everything else."""
     if text.isascii() and text.isprintable():
@@ -68,30 +68,42 @@ def header_value(text: str) -> bytes:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).encode()
 
 
-def routing_headers(
+def routing_lines(
     request_id: str, placement: Placement, phases: Phases, *, show_routing: bool = True
-) -> list[tuple[bytes, bytes]]:
-    """Return the headers that say how a request was routed; names in lower case.
+) -> bytes:
+    """Return the header lines that say how a request was routed; names in lower case.
 
     `show_routing=False` leaves out pool, endpoint and reason, for callers who should not see
     the fleet.
     """
-    headers = [
-        (b"x-request-id", header_value(request_id)),
-        (b"x-sla-class", placement.sla_class.encode()),
-        (b"x-sla-queue-ms", b"%.1f" % (placement.queue_s * 1e3)),
-        (b"server-timing", _server_timing(placement.queue_s, phases)),
-    ]
     predicted_s = placement.predicted_first_token_s
-    if predicted_s is not None and predicted_s < inf:
-        headers.append((b"x-sla-predicted-ttft-ms", b"%.1f" % (predicted_s * 1e3)))
-    if show_routing:
-        headers += (
-            (b"x-sla-pool", header_value(placement.pool)),
-            (b"x-sla-endpoint", header_value(placement.endpoint)),
-            (b"x-sla-reason", placement.reason.encode()),
-        )
-    return headers
+    return b"x-request-id: %b\r\n%bx-sla-queue-ms: %.1f\r\n%bserver-timing: %b\r\n" % (
+        header_value(request_id),
+        _placed(
+            placement.sla_class,
+            placement.pool if show_routing else None,
+            placement.endpoint,
+            placement.reason,
+        ),
+        placement.queue_s * 1e3,
+        b""
+        if predicted_s is None or predicted_s == inf
+        else b"x-sla-predicted-ttft-ms: %.1f\r\n" % (predicted_s * 1e3),
+        _server_timing(placement.queue_s, phases),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _placed(sla_class: SlaClass, pool: str | None, endpoint: str, reason: Reason) -> bytes:
+    """Return the lines that repeat; `pool` None leaves out all that tells of the fleet."""
+    line = b"x-sla-class: %b\r\n" % sla_class.encode()
+    if pool is None:
+        return line
+    return line + b"x-sla-pool: %b\r\nx-sla-endpoint: %b\r\nx-sla-reason: %b\r\n" % (
+        header_value(pool),
+        header_value(endpoint),
+        reason.encode(),
+    )
 
 
 def _server_timing(queue_s: float, phases: Phases) -> bytes:

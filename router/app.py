@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
@@ -15,10 +16,18 @@ from router.config import Config
 from router.credentials import Secrets
 from router.door import Door
 from router.endpoint import Endpoint
-from router.fleet import dialect, discovered, plan, tls_context
+from router.fleet import dialect, discovered, plan
+from router.lag import watch_loop
+from router.lines import LineWriter
 from router.log import AccessLog
 from router.metrics import Metrics
-from router.settings import Endpoint as EndpointSettings, Pool as PoolSettings
+from router.overview import Overview, read_at_scrape
+from router.probe import Prober, Report, Target
+from router.settings import Endpoint as EndpointSettings
+from router.settings import Pool as PoolSettings
+from router.site import site
+from router.tls import client_context
+from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool, Spawn, address
 
@@ -38,6 +47,7 @@ class Router:
         clock: Callable[[], float],
         rng: Random,
         access_log: AccessLog | None,
+        logs: Mapping[str, LineWriter],
     ) -> None:
         self.config = config
         self.metrics = Metrics(max_models=config.metrics.max_models)
@@ -64,42 +74,49 @@ class Router:
             show_routing=config.server.show_routing,
         )
 
-    # running
+        self.overview = Overview(self.dispatcher, config.models)
+        self._rng = rng
+        self._heads = HeadReader()
+        read_at_scrape(self.metrics, self.door, logs)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncGenerator[None]:
         """Run what goes on beside the requests, from before the first to after the last."""
-        loop = asyncio.get_running_loop()
+        report = Report(self._discovered, self._probed, self._observed)
         async with asyncio.TaskGroup() as group:
-            for id_, (pool, endpoint) in self._members.items():
-                self.door.endpoints[id_] = self._endpoint(pool, endpoint, loop, group.create_task)
-            sweeping = group.create_task(self._sweep())
+            prober = Prober(group, self._engines, report, self.config.probes, self._rng)
+            for pool in self.config.pools:
+                certificates = client_context(pool.tls)
+                for endpoint in pool.endpoints:
+                    self._join(endpoint, pool.name, certificates, group.create_task)
+                    prober.watch(self._target(endpoint), certificates)
+            beside = [
+                group.create_task(self._sweep()),
+                group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
+            ]
             yield
+            prober.close()
+            for task in beside:
+                task.cancel()
             self.door.stop()
-            sweeping.cancel()
-            for each in self.door.endpoints.values():
-                each.pool.close()
 
-    def _endpoint(
-        self,
-        pool: PoolSettings,
-        endpoint: EndpointSettings,
-        loop: asyncio.AbstractEventLoop,
-        spawn: Spawn,
-    ) -> Endpoint:
+    def _join(
+        self, endpoint: EndpointSettings, pool: str, certificates: ssl.SSLContext, spawn: Spawn
+    ) -> None:
+        """Make an endpoint reachable."""
         engine = self._engines[endpoint.engine]
-        secure = endpoint.url.startswith("https:")
         connections = Pool(
-            address(endpoint.url, tls_context(pool.tls) if secure else None),
-            loop=loop,
+            address(endpoint.url, certificates),
+            loop=asyncio.get_running_loop(),
             spawn=spawn,
             clock=self._clock,
+            heads=self._heads,
             connect_s=self.config.timeouts.connect_s,
             keep_s=engine.traits.keep_alive_s,
         )
-        return Endpoint(
+        self.door.endpoints[endpoint.id] = Endpoint(
             endpoint.id,
-            pool_name=pool.name,
+            pool_name=pool,
             engine=engine,
             dialect=dialect(endpoint, engine),
             pool=connections,
@@ -107,18 +124,19 @@ class Router:
             api_key=self._secrets.api_keys.get(endpoint.id),
         )
 
+    def _target(self, endpoint: EndpointSettings) -> Target:
+        key = self._secrets.api_keys.get(endpoint.id)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
+
     async def _sweep(self) -> None:
-        """Look at timeouts again and again, and at how late the loop lets it do so."""
-        lag = self.metrics.loop_lag
         while True:
-            due = self._clock() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
-            lag.observe(max(0.0, self._clock() - due))
             self.door.sweep()
 
     # what the prober learns
 
-    def on_discovery(self, endpoint_id: str, discovery: Discovery) -> None:
+    def _discovered(self, endpoint_id: str, discovery: Discovery) -> None:
         """Take in what an engine says of itself."""
         pool, endpoint = self._members[endpoint_id]
         learned = discovered(pool, endpoint, self._engines[endpoint.engine], discovery)
@@ -128,20 +146,21 @@ class Router:
             self.dispatcher.reconfigure(self._plans.values(), self.config.policy, now)
             self.door.pump(now)
 
-    def on_health(self, endpoint_id: str, ok: bool) -> None:
+    def _probed(self, endpoint_id: str, ok: bool) -> None:
         """Take in a health probe."""
         now = self._clock()
         self.dispatcher.probed(endpoint_id, ok, now)
         self.door.pump(now)
 
-    def on_load(self, endpoint_id: str, load: EngineLoad) -> None:
+    def _observed(self, endpoint_id: str, load: EngineLoad) -> None:
         """Take in an engine's gauges."""
         self.dispatcher.observed(endpoint_id, load, self._clock())
 
 
-def server(router: Router, app: Starlette) -> uvicorn.Server:
-    """Return the server: the hot routes on the router's own protocol, all else on `app`."""
+def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
+    """Return the server: the hot routes on the router's own protocol, all else on the site."""
     settings = router.config.server
+    app = site(router.overview, router.metrics, started_at_s=started_at_s, lifespan=router.running)
 
     def protocol(**given: object) -> Inbound:
         return Inbound(router.door, **given)  # type: ignore[arg-type] # uvicorn's own call

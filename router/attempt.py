@@ -17,7 +17,8 @@ from policies.facts import FailureKind
 from policies.fleet import Flight
 from router.endpoint import Endpoint
 from router.wire.framing import Framing
-from router.wire.upstream import Connection, Headers
+from router.wire.heads import FIRST_NOT_GOOD_STATUS, AnswerHead
+from router.wire.upstream import Connection
 
 MAX_FAULT_BYTES = 64 * 1024
 """Of a refusal, this much is read."""
@@ -72,9 +73,9 @@ class Attempt:
     """A `Listener` to one connection on behalf of one exchange."""
 
     __slots__ = (
-        "_asker", "_framing", "_held", "_held_bytes", "_held_payload", "_state", "_task", "asked_at",
-        "connected_at", "connection", "endpoint", "events", "first_event_at", "flight", "headers",
-        "in_events", "last_at", "prepared", "status", "tail",
+        "_asker", "_framing", "_head", "_held", "_held_bytes", "_held_payload", "_state", "_task",
+        "asked_at", "connected_at", "connection", "endpoint", "events", "first_event_at", "flight",
+        "in_events", "last_at", "prepared", "tail",
     )  # fmt: skip
 
     def __init__(
@@ -87,8 +88,7 @@ class Attempt:
         self._state = _State.ASKING
         self._task: asyncio.Task[None] | None = None
         self.connection: Connection | None = None
-        self.status = 0
-        self.headers: Headers = []
+        self._head: AnswerHead | None = None
         self._framing: Framing | None = None
         self._held: list[bytes] = []
         self._held_payload: list[bytes] = []
@@ -135,6 +135,13 @@ class Attempt:
         return max(0, self.events - 1)
 
     @property
+    def head(self) -> AnswerHead:
+        """The head of the answer; only once it came."""
+        if self._head is None:
+            raise RuntimeError("the head of the answer has not come")
+        return self._head
+
+    @property
     def framing(self) -> Framing:
         """The framing of the answer's body; only once its head came."""
         if self._framing is None:
@@ -153,15 +160,14 @@ class Attempt:
         self.connection = connection
         self.connected_at = self.endpoint.clock()
 
-    def on_head(self, status: int, headers: Headers, framing: Framing) -> None:
+    def on_head(self, head: AnswerHead, framing: Framing) -> None:
         """See `Listener`."""
-        self.status = status
-        self.headers = headers
+        self._head = head
         self._framing = framing
         self.last_at = self.endpoint.clock()
-        if not 200 <= status < 300:
+        if head.status >= FIRST_NOT_GOOD_STATUS:
             self._state = _State.REFUSED
-        elif is_event_stream(headers):
+        elif head.is_event_stream:
             self._state = _State.JUDGING
         else:
             self._state = _State.COLLECTING
@@ -181,7 +187,7 @@ class Attempt:
             self._collect(done=done)
         elif state is _State.REFUSED and (done or self._held_bytes > MAX_FAULT_BYTES):
             body = b"".join(self._held_payload)
-            self._fail(self.endpoint.engine.read_fault(self.status, body), done=done)
+            self._fail(self.endpoint.engine.read_fault(self.head.status, body), done=done)
 
     def on_failure(self, kind: FailureKind, detail: str) -> None:
         """See `Listener`."""
@@ -279,14 +285,6 @@ class Attempt:
             # The router's own key was refused: that is the endpoint's fault, not the caller's.
             kind = FailureKind.BROKEN
         self._asker.attempt_failed(self, kind, fault)
-
-
-def is_event_stream(headers: Headers) -> bool:
-    """Return whether an answer's head announces server-sent events."""
-    for name, value in headers:
-        if name == b"content-type":
-            return value.lower().startswith(b"text/event-stream")
-    return False
 
 
 def first_data(seen: bytes) -> bytes | None:

@@ -20,7 +20,7 @@ def unknown_model(model: str, known: Collection[str]) -> Problem:
     return refused(
         Refuse(
             RefusalReason.UNKNOWN_MODEL,
-            f"the model {shown(model)} does not exist",
+            f"no pool serves model {shown(model)}",
             known=tuple(known),
         )
     )
@@ -34,6 +34,8 @@ def shutting_down() -> Problem:
 def refused(refuse: Refuse) -> Problem:
     """Answer a request that the dispatcher would not serve."""
     reason = refuse.reason
+    if refuse.missing:
+        return unsupported(refuse.missing, refuse.detail)
     status, code = _REFUSALS[reason]
     message = refuse.detail
     if refuse.known:
@@ -82,7 +84,7 @@ def _should_retry(reason: RefusalReason, retry_after_s: float | None) -> bool:
     return reason not in _NEVER_REPEATED and retry_after_s is not None
 
 
-def unsupported(missing: Collection[Enum], model: str) -> Problem:
+def unsupported(missing: Collection[Enum], message: str) -> Problem:
     """Answer needs, at least one, that no engine of a known model offers.
 
     A missing route is a 501, which the client is told not to repeat; missing features are a 400,
@@ -90,13 +92,11 @@ def unsupported(missing: Collection[Enum], model: str) -> Problem:
     """
     reason = RefusalReason.UNSUPPORTED
     routes = [need for need in missing if isinstance(need, Route)]
-    needs = routes or missing
-    named = listed([str(need.value) for need in needs])
-    params = {_PARAMS[need] for need in needs if isinstance(need, Feature)}
+    params = {_PARAMS[need] for need in missing if isinstance(need, Feature)}
     return Problem(
         status=501 if routes else 400,
         type=TYPES[501 if routes else 400][0],
-        message=f"no engine of model {shown(model)} supports {named}",
+        message=message,
         code="unsupported_route" if routes else "unsupported_parameter",
         param=params.pop() if len(params) == 1 else None,
         should_retry=False,

@@ -1,10 +1,8 @@
 """What the configuration says of the fleet, joined with what its engines say of themselves."""
 
-import ssl
-
 from engines.engine import Dialect, Discovery, Engine, Kind, Route
 from policies.facts import EndpointPlan
-from router.settings import Endpoint, Pool, Tls
+from router.settings import Endpoint, Pool
 
 _KNOWS_ITS_MODELS = frozenset({Kind.VLLM, Kind.SGLANG})
 """Kinds that refuse a model which they do not list; the others serve any name."""
@@ -66,12 +64,3 @@ def dialect(endpoint: Endpoint, engine: Engine) -> Dialect:
         honours_priority=endpoint.honours_priority,
         max_output_tokens=engine.traits.max_output_tokens,
     )
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Return how the certificates of a pool's engines are checked."""
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

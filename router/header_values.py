@@ -6,6 +6,7 @@ without surrounding white space. Each pattern takes time linear in a value, or t
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from router.errors import BadRequest, bad_header
@@ -42,8 +43,9 @@ def number(name: bytes, value: bytes, unit: str) -> float:
     return amount
 
 
+@lru_cache(maxsize=1024)
 def milliseconds(name: bytes, value: bytes) -> float:
-    """Read a number of milliseconds; return seconds."""
+    """Read a number of milliseconds; return seconds. Kept, as callers send the same few."""
     return number(name, value, "milliseconds") / 1e3
 
 
@@ -56,7 +58,9 @@ def integer(name: bytes, value: bytes) -> int:
 
 def word(name: bytes, value: bytes, words: Mapping[bytes, _Word]) -> _Word:
     """Read one of `words`, in any case."""
-    meaning = words.get(value.lower())
+    meaning = words.get(value)
+    if meaning is None:
+        meaning = words.get(value.lower())
     if meaning is None:
         raise bad(name, value, "one of " + ", ".join(each.decode() for each in words))
     return meaning

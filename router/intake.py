@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
 from engines.engine import Route
-from policies.facts import ANYTHING, RequestFacts, Targets, Wish
+from policies.facts import ANYTHING, NO_TARGETS, OnMiss, RequestFacts, SlaClass, Targets, Wish
 from router.errors import BadRequest, Problem, bad_json, wrong_type
-from router.intake_body import Contents, choices_of, max_tokens_of, read_body
+from router.intake_body import Contents, max_tokens_of, read_body
 from router.intake_features import needs_of
 from router.intake_headers import INTERNAL_HEADERS, Asked, read_headers, urgency_of
 
@@ -56,7 +57,7 @@ def read_request(
         prompt_bytes=prompt.text_bytes,
         known_prompt_tokens=prompt.token_ids,
         max_tokens=max_tokens_of(route, contents),
-        choices=choices_of(route, contents),
+        choices=contents.choices,
         wish=_wish(asked, contents),
         tenant=asked.tenant or "",
         session=asked.session,
@@ -75,36 +76,45 @@ def _parse(body: bytes) -> dict[str, object]:
 
 
 def _wish(asked: Asked, contents: Contents) -> Wish:
-    """Join headers and body; the shared `ANYTHING` where nobody asked for anything.
+    """Join headers and body.
 
     Precedence of the class: `X-SLA-Class`, the body's `service_tier`, headers of other routers.
     Precedence of the urgency: headers, the body's `priority`.
     """
-    sla_class = asked.sla_class or contents.tier or asked.class_hint
     urgency = asked.urgency
     if urgency is None:
-        urgency = 3 if contents.priority is None else urgency_of(contents.priority)
-    targets = _targets(asked, contents.stream)
-    if (
-        sla_class is None
-        and targets is ANYTHING.targets
-        and asked.on_miss is None
-        and asked.may_wait
-        and urgency == ANYTHING.urgency
-    ):
-        return ANYTHING
-    return Wish(sla_class, targets, asked.on_miss, asked.may_wait, urgency)
+        urgency = ANYTHING.urgency if contents.priority is None else urgency_of(contents.priority)
+    return _shared_wish(
+        asked.sla_class or contents.tier or asked.class_hint,
+        asked.first_token_s,
+        asked.per_token_s,
+        asked.deadline_s,
+        asked.patience_s,
+        asked.on_miss,
+        asked.may_wait,
+        urgency,
+    )
 
 
-def _targets(asked: Asked, stream: bool) -> Targets:
-    """Return the targets; the client library's read timeout is a deadline for a plain answer only.
-
-    On a stream it bounds each gap between two reads, and an answer may well take longer.
-    """
-    deadline_s = asked.deadline_s
-    timeout_s = asked.read_timeout_s
-    if timeout_s is not None and not stream and (deadline_s is None or timeout_s < deadline_s):
-        deadline_s = timeout_s
-    if asked.first_token_s is None and asked.per_token_s is None and deadline_s is None:
-        return ANYTHING.targets
-    return Targets(asked.first_token_s, asked.per_token_s, deadline_s)
+@lru_cache(maxsize=4096)
+def _shared_wish(  # noqa: PLR0913, PLR0917 - one parameter for each thing that can be wished
+    sla_class: SlaClass | None,
+    first_token_s: float | None,
+    per_token_s: float | None,
+    deadline_s: float | None,
+    patience_s: float | None,
+    on_miss: OnMiss | None,
+    may_wait: bool,
+    urgency: int,
+) -> Wish:
+    """Return one object for equal wishes, `ANYTHING` for none: callers wish for the same few."""
+    targets = Targets(first_token_s, per_token_s, deadline_s)
+    wish = Wish(
+        sla_class,
+        NO_TARGETS if targets == NO_TARGETS else targets,
+        patience_s=patience_s,
+        on_miss=on_miss,
+        may_wait=may_wait,
+        urgency=urgency,
+    )
+    return ANYTHING if wish == ANYTHING else wish

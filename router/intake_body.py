@@ -23,8 +23,8 @@ class Contents:
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     """The later name of the same bound; wins where both are given."""
-    n: int = 1
-    best_of: int = 1
+    choices: int = 1
+    """Answers to generate, at least 1: `n` or `best_of`, for every prompt of a completion."""
     query_bytes: int = 0
     """Text that a reranker reads anew with every document."""
     tier: SlaClass | None = None
@@ -50,34 +50,24 @@ def read_body(route: Route, document: Mapping[str, object]) -> Contents:
     required = _REQUIRED.get(route)
     if required is not None and document.get(required) is None:
         _refuse_lack(route, document)
-    _finish(route, contents)
+    _add_up(route, contents)
     return contents
+
+
+def _add_up(route: Route, contents: Contents) -> None:
+    """Draw the conclusions that need more than one field."""
+    prompt = contents.prompt
+    contents.features |= prompt.features
+    if prompt.count > 1 and route is Route.COMPLETIONS:
+        contents.features |= features.MANY_PROMPTS
+        contents.choices *= prompt.count
+    prompt.text_bytes += contents.query_bytes * prompt.count
 
 
 def _refuse_lack(route: Route, document: Mapping[str, object]) -> None:
     """Refuse a request without its main field; embeddings take vLLM's `messages` instead."""
     if route is not Route.EMBEDDINGS or document.get("messages") is None:
         raise BadRequest(missing_field(_REQUIRED[route]))
-
-
-def _finish(route: Route, contents: Contents) -> None:
-    """Draw the conclusions that need more than one field."""
-    prompt = contents.prompt
-    prompt.text_bytes += contents.query_bytes * prompt.count
-    if prompt.token_ids is not None and route is not Route.DETOKENIZE:
-        contents.features |= features.TOKEN_IDS
-    if prompt.count > 1 and route is Route.COMPLETIONS:
-        contents.features |= features.MANY_PROMPTS
-    if prompt.has_images:
-        contents.features |= features.IMAGES
-    if prompt.has_audio:
-        contents.features |= features.AUDIO
-
-
-def choices_of(route: Route, contents: Contents) -> int:
-    """Return how many answers are generated, at least 1: `n` or `best_of` for every prompt."""
-    prompts = contents.prompt.count if route is Route.COMPLETIONS else 1
-    return max(contents.n, contents.best_of, 1) * prompts
 
 
 def max_tokens_of(route: Route, contents: Contents) -> int | None:
@@ -134,13 +124,18 @@ def _max_completion_tokens(contents: Contents, name: str, value: object) -> None
 
 
 def _n(contents: Contents, name: str, value: object) -> None:
-    contents.n = integer(name, value)
-    contents.features |= features.many_choices(name, value)
+    n = integer(name, value)
+    if n > 1:
+        contents.features |= features.MANY_CHOICES
+        contents.choices = max(contents.choices, n)
 
 
 def _best_of(contents: Contents, name: str, value: object) -> None:
-    contents.best_of = integer(name, value)
-    contents.features |= features.best_of(name, value)
+    """Read how many answers are generated for the `n` that are given."""
+    best_of = integer(name, value)
+    if best_of > 1:
+        contents.features |= features.BEST_OF
+        contents.choices = max(contents.choices, best_of)
 
 
 def _messages(contents: Contents, name: str, value: object) -> None:
@@ -161,6 +156,13 @@ def _items(contents: Contents, name: str, value: object) -> None:
 
 def _prompts(contents: Contents, name: str, value: object) -> None:
     contents.prompt.add_prompts(name, value)
+
+
+def _tokens(contents: Contents, name: str, value: object) -> None:
+    """Read the ids to turn into text, which is what the route is for and no feature of it."""
+    if type(value) is not list:
+        raise BadRequest(wrong_type(name, "an array of integers", value))
+    contents.prompt.token_ids = len(value)
 
 
 def _text(contents: Contents, name: str, value: object) -> None:
@@ -271,7 +273,7 @@ _FIELDS: Mapping[Route, Mapping[str, _Read]] = {
     Route.RERANK: _PAIRS,
     Route.SCORE: _PAIRS,
     Route.TOKENIZE: {**_ANY, "prompt": _text, "messages": _messages, "tools": _tools},
-    Route.DETOKENIZE: {**_ANY, "tokens": _prompts},
+    Route.DETOKENIZE: {**_ANY, "tokens": _tokens},
 }
 _REQUIRED: Mapping[Route, str] = {
     Route.CHAT: "messages",

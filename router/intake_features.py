@@ -36,8 +36,8 @@ IMAGES = bits(Feature.IMAGES)
 AUDIO = bits(Feature.AUDIO)
 TOKEN_IDS = bits(Feature.TOKEN_IDS)
 MANY_PROMPTS = bits(Feature.MANY_PROMPTS)
-_MANY_CHOICES = bits(Feature.MANY_CHOICES)
-_BEST_OF = bits(Feature.BEST_OF)
+MANY_CHOICES = bits(Feature.MANY_CHOICES)
+BEST_OF = bits(Feature.BEST_OF)
 _TOOL_CHOICE_REQUIRED = bits(Feature.TOOL_CHOICE_REQUIRED)
 _GUIDED = bits(Feature.GUIDED)
 _FORMATS = {
@@ -53,16 +53,6 @@ _PRESENCE_PENALTY = bits(Feature.PRESENCE_PENALTY)
 _MANY_STOPS = bits(Feature.MANY_STOPS)
 _ECHO = bits(Feature.ECHO)
 SUFFIX = bits(Feature.SUFFIX)
-
-
-def many_choices(name: str, value: object) -> int:
-    """Read `n`."""
-    return _MANY_CHOICES if integer(name, value) > 1 else NONE
-
-
-def best_of(name: str, value: object) -> int:
-    """Read `best_of`."""
-    return _BEST_OF if integer(name, value) > 1 else NONE
 
 
 def _tool_choice(name: str, value: object) -> int:

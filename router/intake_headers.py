@@ -36,8 +36,9 @@ class Asked:
     first_token_s: float | None = None
     per_token_s: float | None = None
     deadline_s: float | None = None
-    read_timeout_s: float | None = None
-    """How long the client library waits between two reads."""
+    patience_s: float | None = None
+    """When a client library or a proxy in between will have given up: sent with every request,
+    whoever waits for it, so no sign of urgency or of the lack of it."""
     on_miss: OnMiss | None = None
     may_wait: bool = True
     wants_receipt: bool = False
@@ -137,7 +138,7 @@ def _deadline(asked: Asked, name: bytes, value: bytes) -> None:
 def _envoy_timeout(asked: Asked, name: bytes, value: bytes) -> None:
     """Read Envoy's route timeout, which is 0 where there is none."""
     if value != b"0":
-        _by(asked, milliseconds(name, value))
+        _patience(asked, milliseconds(name, value))
 
 
 def _grpc_timeout(asked: Asked, name: bytes, value: bytes) -> None:
@@ -156,12 +157,18 @@ def _by(asked: Asked, deadline_s: float) -> None:
         asked.deadline_s = deadline_s
 
 
+def _patience(asked: Asked, limit_s: float) -> None:
+    """Hold the patience to the smallest of all given."""
+    if asked.patience_s is None or limit_s < asked.patience_s:
+        asked.patience_s = limit_s
+
+
 def _read_timeout(asked: Asked, name: bytes, value: bytes) -> None:
     """Read the client library's own timeout; it writes `inf` for none."""
     if value != b"inf":
         seconds = number(name, value, "seconds")
         if seconds < SDK_DEFAULT_READ_TIMEOUT_S:
-            asked.read_timeout_s = seconds
+            _patience(asked, seconds)
 
 
 def _on_miss(asked: Asked, name: bytes, value: bytes) -> None:

@@ -48,6 +48,7 @@ class LineWriter:
         self._given_bytes = 0
         self._torn = False
         self._closing = False
+        self._given_up = False
         self._wanted = threading.Event()
         self._writing = threading.Lock()
         self.dropped = 0
@@ -70,9 +71,15 @@ class LineWriter:
             self._wanted.set()
 
     def flush(self) -> None:
-        """Write all that waits; may take as long as the target does."""
+        """Write all that waits at this moment; may take as long as the target does.
+
+        What comes meanwhile is left for the next time: written line by line as it comes, each
+        would cost more than a request does.
+        """
         with self._writing:
-            while batch := self._batch():
+            left = len(self._lines)
+            while left > 0 and not self._given_up and (batch := self._batch()):
+                left -= len(batch)
                 self._follow()
                 self._write(batch)
 
@@ -84,7 +91,9 @@ class LineWriter:
         self._closing = True
         self._wanted.set()
         self._thread.join(timeout_s)
-        if self._path is not None and not self._thread.is_alive():
+        # Its descriptor may soon be another file's: what hangs in it must be the last of it.
+        self._given_up = self._thread.is_alive()
+        if self._path is not None and not self._given_up:
             os.close(self._file)
         return len(self._lines)
 

@@ -25,6 +25,9 @@ JITTER: Final = 0.2
 """Share by which an interval varies, both ways."""
 MAX_ANSWER_BYTES: Final = 4 << 20
 """A vLLM's metrics are 65 KB (measured); what is far larger is no answer to a probe."""
+MOST_PER_S: Final = 50
+"""Questions of one sort (health, load) to all engines together: each costs the loop a millisecond
+(measured), so a fleet of hundreds is asked less often than the configuration says."""
 MAX_LOAD_PAUSE_S: Final = 30.0
 """Between two readings of gauges that cannot be read: an engine may have none."""
 
@@ -125,6 +128,7 @@ class Prober:
                 pause_s = await step()
             except Exception:  # whatever an adapter or a callback did, the engine is still there
                 logger.exception("probe broke", extra={"endpoint": endpoint_id})
+            pause_s = max(pause_s, len(self._tasks) / MOST_PER_S)
             await self._sleep(pause_s * self._rng.uniform(1 - JITTER, 1 + JITTER))
 
 

@@ -5,12 +5,13 @@ count `\u4f60` as six and a base64 image as text. ASCII text, which is most, is 
 length alone. Other text is encoded where it is short and sampled where it is long.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import orjson
 
 from router.errors import BadRequest, wrong_type
+from router.intake_features import AUDIO, IMAGES, NONE, TOKEN_IDS
 
 EXACT_CHARACTERS = 1024
 """Up to here text that is not ASCII is encoded to be counted; of a longer one, about as many."""
@@ -37,8 +38,8 @@ class Prompt:
     """How many the caller sent in place of text; None where it sent none."""
     count: int = 1
     """Prompts that are answered apart from each other."""
-    has_images: bool = False
-    has_audio: bool = False
+    features: int = NONE
+    """What an engine must offer to read it, one bit a feature."""
 
     def add_text(self, path: str, value: object) -> None:
         """Count one string."""
@@ -105,9 +106,9 @@ class Prompt:
             field = _TEXT_PARTS[kind]
             self.add_text(f"{path}.{field}", part.get(field))
         elif kind in _IMAGE_PARTS or "image_url" in part:
-            self.has_images = True
+            self.features |= IMAGES
         elif kind in _AUDIO_PARTS:
-            self.has_audio = True
+            self.features |= AUDIO
         elif kind == "tool_use":
             self.add_json(part.get("input"))
         elif kind == "tool_result" and part.get("content") is not None and depth < DEEPEST_CONTENT:
@@ -123,17 +124,21 @@ class Prompt:
         elif type(value) is not list:
             raise BadRequest(wrong_type(path, "a string or an array", value))
         elif value and type(value[0]) is int:
-            self.token_ids = (self.token_ids or 0) + len(value)
-        else:
-            self.count = max(len(value), 1)
+            self._add_token_ids(value)
+        elif value:
+            self.count = len(value)
             for index, prompt in enumerate(value):
                 self._add_prompt(f"{path}[{index}]", prompt)
 
     def _add_prompt(self, path: str, prompt: object) -> None:
         if type(prompt) is list:
-            self.token_ids = (self.token_ids or 0) + len(prompt)
+            self._add_token_ids(prompt)
         else:
             self.add_text(path, prompt)
+
+    def _add_token_ids(self, ids: Sequence[object]) -> None:
+        self.features |= TOKEN_IDS
+        self.token_ids = (self.token_ids or 0) + len(ids)
 
 
 def text_bytes(text: str) -> int:

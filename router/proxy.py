@@ -21,7 +21,7 @@ from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
-from router.answer import Outcome, Phases, Placement, receipt, routing_headers
+from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.intake import Intake
 from router.relay import AS_IT_CAME, BARE, RECHUNKED, Relay, edited, fixed
@@ -34,12 +34,6 @@ ANTHROPIC = frozenset({Route.MESSAGES, Route.COUNT_TOKENS})
 """Routes whose callers expect Anthropic's error object."""
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
-_NOT_RETURNED = frozenset(
-    {
-        b"connection", b"content-length", b"keep-alive", b"proxy-authenticate",
-        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-request-id",
-    }
-)  # fmt: skip
 _NO_USAGE = TokenUsage()
 
 
@@ -227,7 +221,9 @@ class Exchange:
         self._break_off(attempt, declined.engine_lost(detail))
         self._give_back(Ending.FAILED)
         outcome = self._outcome(attempt, _NO_USAGE)
-        self._end(self._end_of(flight, Ending.FAILED, attempt.status, outcome), keep_alive=False)
+        self._end(
+            self._end_of(flight, Ending.FAILED, attempt.head.status, outcome), keep_alive=False
+        )
 
     # ending
 
@@ -242,7 +238,7 @@ class Exchange:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
         )
-        end = self._end_of(attempt.flight, Ending.COMPLETED, attempt.status, outcome)
+        end = self._end_of(attempt.flight, Ending.COMPLETED, attempt.head.status, outcome)
         self._end(end, keep_alive=self.request.keep_alive)
         if door.dispatcher.waiting:
             door.pump(attempt.last_at)
@@ -379,7 +375,7 @@ class Exchange:
         elif framing.chunked and not edits:
             return AS_IT_CAME
         else:
-            length = next((v for n, v in attempt.headers if n == b"content-length"), None)
+            length = attempt.head.content_length
             inner = RECHUNKED if length is None or attempt.in_events else fixed(length)
         if not edits:
             return inner
@@ -394,26 +390,25 @@ class Exchange:
 
     def _answer_head(self, attempt: Attempt, framing: bytes) -> bytes:
         """Return the head of the answer: the engine's end-to-end headers, and ours."""
-        parts = [STATUS_LINES.get(attempt.status) or b"HTTP/1.1 %d \r\n" % attempt.status]
-        for header in attempt.headers:
-            if header[0] not in _NOT_RETURNED:
-                parts.append(b"%b: %b\r\n" % header)
+        head = attempt.head
         first_token_s = attempt.first_event_at - self.request.arrived
         phases = Phases(
             connect_s=attempt.connect_s,
             first_token_s=first_token_s if attempt.in_events else None,
             total_s=None if attempt.in_events else first_token_s,
         )
-        for header in routing_headers(
-            self.intake.request_id,
-            self._placement(attempt.flight),
-            phases,
-            show_routing=self._door.show_routing,
-        ):
-            parts.append(b"%b: %b\r\n" % header)
-        parts.append(framing)
-        parts.append(b"\r\n" if self.request.keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(parts)
+        placement = self._placement(attempt.flight)
+        return b"".join(
+            (
+                STATUS_LINES.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status,
+                head.passed_on,
+                routing_lines(
+                    self.intake.request_id, placement, phases, show_routing=self._door.show_routing
+                ),
+                framing,
+                b"\r\n" if self.request.keep_alive else b"connection: close\r\n\r\n",
+            )
+        )
 
     def _placement(self, flight: Flight) -> Placement:
         plan = flight.endpoint.plan

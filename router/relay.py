@@ -59,10 +59,10 @@ BARE = Relay(
 """For a caller that speaks HTTP/1.0: no framing, the connection's end is the body's."""
 
 
-def fixed(length: bytes) -> Relay:
+def fixed(length: int) -> Relay:
     """Return the relay for a body of known length on both sides; no event fits into it."""
     return Relay(
-        head=b"content-length: %b\r\n" % length,
+        head=b"content-length: %d\r\n" % length,
         part=lambda relay, _: relay,
         event=lambda _: b"",
         end=lambda: b"",

@@ -114,7 +114,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """How often engines are asked how they are; each interval varies by a fifth."""
+    """How often engines are asked; intervals vary by a fifth and are longer in fleets of hundreds."""
 
     health_s: Seconds = 2.0
     """Between two questions after health."""

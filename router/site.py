@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as Path
+from starlette.types import Lifespan
 
 from engines.engine import Route
 from router.declined import unknown_model
@@ -78,11 +79,13 @@ def site(
     started_at_s: int,
     beside: CollectorRegistry | None = None,
     more: Sequence[BaseRoute] = (),
+    lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Return the application.
 
     `started_at_s` (since 1970) is what `/v1/models` says of each model's creation; `beside` is
-    scraped with `metrics`; `more` are routes of other parts of the router.
+    scraped with `metrics`; `more` are routes of other parts of the router; `lifespan` runs around
+    all requests.
     """
     pages = _Pages(fleet, metrics, started_at_s, beside)
     routes: list[BaseRoute] = [
@@ -97,6 +100,7 @@ def site(
     refusals = _Refusals(routes)
     app = Starlette(
         routes=routes,
+        lifespan=lifespan,
         exception_handlers={
             404: refusals.no_such_path,
             405: refusals.wrong_method,
@@ -205,8 +209,10 @@ class _Refusals:
     async def wrong_method(self, request: Request, error: Exception) -> Response:
         """Name the methods that the path takes."""
         allow = (cast("HTTPException", error).headers or {}).get("Allow", "")
-        methods = [each for each in allow.split(", ") if each != "HEAD"]
-        return _answer(wrong_method(request.method, request.url.path, methods), allow=allow)
+        allowed = sorted(allow.split(", "))  # Starlette keeps them in a set
+        methods = [each for each in allowed if each != "HEAD"]
+        refusal = wrong_method(request.method, request.url.path, methods)
+        return _answer(refusal, allow=", ".join(allowed))
 
     async def unexpected(self, request: Request, _: Exception) -> Response:
         """Say that the fault is the router's; the server logs what it was."""

@@ -63,9 +63,16 @@ def require_engine() -> None:
 
 @contextmanager
 def llamacpp(
-    *, port: int, profile: Profile, log_path: Path, slots: int | None = None
+    *,
+    port: int,
+    profile: Profile,
+    log_path: Path,
+    slots: int | None = None,
+    more: Sequence[str] = (),
 ) -> Iterator[LlamaCpp]:
     """Serve the bundled model on a loopback port, in a process of its own, while the block lasts.
+
+    `slots` replaces the profile's own number; `more` are further flags of the command line.
 
     Raises `EngineMissing` before anything starts, `ChildFailed` if the port is taken or
     the server does not come up.
@@ -74,7 +81,9 @@ def llamacpp(
     require_free(port)
     url = f"http://127.0.0.1:{port}"
     flags = arguments(Kind.LLAMACPP, profile, slots=slots)
-    with child("engines.launch.llamacpp", ["--port", f"{port}", *flags], log_path) as process:
+    with child(
+        "engines.launch.llamacpp", ["--port", f"{port}", *flags, *more], log_path
+    ) as process:
         process.wait_until_ready(f"{url}/health", START_S)
         yield LlamaCpp(url, process)
 
@@ -110,6 +119,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--ctx-size", type=int, help="tokens of context, shared out to the slots")
     result.add_argument("--batch-size", type=int, help="prompt tokens in one step")
     result.add_argument("--ubatch-size", type=int, help="prompt tokens computed at once")
+    result.add_argument(
+        "--chat-template-file", type=Path, help="a Jinja template; the model's own by default"
+    )
     result.add_argument("--threads", type=int, default=default_threads(os.cpu_count() or 1))
     result.add_argument("--cache-ram", type=int, default=0, help="MiB for old prompts; 0: none")
     result.add_argument("--metrics", action="store_true", help="serve /metrics; always on here")
@@ -136,6 +148,8 @@ def serve(options: argparse.Namespace) -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model or model_path())
     params.model_alias = {options.alias}
+    if options.chat_template_file:
+        params.chat_template = options.chat_template_file.read_text()
     params.hostnames = [options.host]
     params.port = options.port
     params.n_parallel = options.parallel

@@ -22,7 +22,6 @@ from router.demo.crowd import CROWD
 from router.demo.stage import Stage, stage
 from router.demo.tally import Tally
 
-HELP = "run two real engines, the router and mixed traffic on this machine, with a live table"
 EXAMPLE = """\
 example:
   headway demo --seconds 60     a minute of traffic, then a summary and one line of JSON
@@ -34,8 +33,6 @@ _SEED = 7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `headway demo`."""
-    parser.epilog = EXAMPLE
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--seconds", type=_positive, help="end by itself after so long; otherwise at Ctrl-C"
     )
@@ -76,7 +73,10 @@ def _require_parts() -> None:
 
 
 async def _perform(running: Stage, seconds: float | None, console: Console) -> tuple[Tally, float]:
-    """Run the traffic and keep the table fresh; return what was counted, and in how long."""
+    """Run the traffic and keep the table fresh; return what was counted, and in how long.
+
+    Raises `ChildFailed` as soon as one of the servers has ended by itself.
+    """
     # Imported late: without the SDK there is still a helpful message to be printed.
     from router.demo.traffic import traffic  # noqa: PLC0415
 
@@ -91,15 +91,23 @@ async def _perform(running: Stage, seconds: float | None, console: Console) -> t
             traffic(f"{running.url}/v1", MODEL, CROWD, tally, Random(_SEED))
         )
         with Live(console=console, auto_refresh=False, transient=True) as view:
-            while not over.is_set() and (seconds is None or elapsed_s < seconds):
+            while _goes_on(running, over, elapsed_s, seconds):
                 view.update(screen.live(tally, elapsed_s, seconds), refresh=True)
-                for server in running.servers:
-                    server.must_run()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), _REFRESH_S)
                 elapsed_s = time.monotonic() - began_at
         callers.cancel()
+    for server in running.servers:
+        server.must_run()
     return tally, elapsed_s
+
+
+def _goes_on(running: Stage, over: asyncio.Event, elapsed_s: float, seconds: float | None) -> bool:
+    return (
+        not over.is_set()
+        and (seconds is None or elapsed_s < seconds)
+        and all(server.exit_code is None for server in running.servers)
+    )
 
 
 def _positive(text: str) -> float:

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from random import Random
 
-from starlette.applications import Starlette
-
 from engines.registry import ENGINES
 from router.app import Router, server
 from router.config import load, read_secrets
@@ -46,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     states = LineWriter(STANDARD_ERROR)
     start_logging(states, settings.log_style, settings.log_level)
     requests = _request_lines(settings.access_log)
+    logs = {"states": states} if requests is None else {"states": states, "requests": requests}
     _allow_many_connections()
     router = Router(
         config,
@@ -54,15 +53,14 @@ def run(args: argparse.Namespace) -> int:
         clock=time.monotonic,
         rng=Random(),
         access_log=None if requests is None else AccessLog(requests, time.time),
+        logs=logs,
     )
-    app = Starlette(lifespan=router.running)
-    started = server(router, app)
+    started = server(router, started_at_s=int(time.time()))
     if args.port is not None:
         started.config.port = args.port
     started.run()
-    for lines in (requests, states):
-        if lines is not None:
-            lines.close()
+    for log in logs.values():
+        log.close()
     return 0 if started.started else 1
 
 

@@ -12,6 +12,22 @@ from engines.launch.llamacpp import MODEL, llamacpp
 from engines.launch.profiles import SHAPES, Profile
 
 ROUTER_START_S = 30.0
+POLICY = """
+# Two CPU cores are slow, so callers wait longer than they would for a GPU; and of two slots a bulk
+# answer would take half the engine for half a minute, so it gets none.
+[policy.classes.interactive]
+max_wait_s = 20.0
+
+[policy.classes.standard]
+max_wait_s = 120.0
+
+[policy.classes.bulk]
+max_wait_s = 300.0
+
+[policy.profiles.predictable.holds.bulk]
+share = 0.0
+"""
+"""What the demonstration changes in the routing policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +70,7 @@ def stage(folder: Path, port: int, say: Callable[[str], None]) -> Iterator[Stage
             pools.append(Pool(profile.value, profile, engine.url, slots))
             servers.append(engine.process)
         config_path = folder / "headway.toml"
-        config_path.write_text(configuration(port, pools))
+        config_path.write_text(configuration(port, pools) + POLICY)
         say(f"starting the router with {config_path}")
         router = running.enter_context(router_process(config_path, folder / "router.log"))
         url = f"http://127.0.0.1:{port}"

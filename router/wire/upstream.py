@@ -5,6 +5,7 @@ A connection parses the head of an answer, follows the framing of its body, and 
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,16 +13,19 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-import httptools
-
 from policies.facts import FailureKind
-from router.wire.framing import Chunked, FixedLength, Framing, FramingError, UntilClose
+from router.wire.framing import Framing, FramingError
+from router.wire.heads import (
+    FIRST_FINAL_STATUS,
+    MAX_HEAD_BYTES,
+    AnswerHead,
+    HeadError,
+    HeadReader,
+)
 
-MAX_HEAD_BYTES = 64 * 1024
 JOIN_BELOW_BYTES = 64 * 1024
 """Smaller bodies are joined with their head into one write; larger ones are never copied."""
 
-Headers = list[tuple[bytes, bytes]]
 Spawn = Callable[[Coroutine[object, object, None]], asyncio.Task[None]]
 
 
@@ -31,7 +35,7 @@ class Listener(Protocol):
     def on_connected(self, connection: "Connection") -> None:
         """The request goes out on this connection: `drop` it to hang up."""
 
-    def on_head(self, status: int, headers: Headers, framing: Framing) -> None:
+    def on_head(self, head: AnswerHead, framing: Framing) -> None:
         """The head of the answer came; `framing.done` is set where no body follows."""
 
     def on_body(self, relay: bytes, payload: Sequence[bytes], *, done: bool) -> None:
@@ -80,7 +84,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._kept = False
         """This request went out on a connection that had served another one before."""
-        self._headers: Headers = []
         self.idle_since = 0.0
 
     # asyncio.Protocol
@@ -162,65 +165,33 @@ class Connection(asyncio.Protocol):
 
     def _read_head(self, listener: Listener, data: bytes) -> None:
         data = self._head + data if self._head else data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:  # noqa: PLR2004 # not found
             if len(data) > MAX_HEAD_BYTES:
                 self._fail(FailureKind.BROKEN, "the answer's head is larger than 64 KiB")
             self._head = data
             return
         self._head = b""
-        self._headers = []
-        parser = httptools.HttpResponseParser(self)
         try:
-            parser.feed_data(data[: end + 4])
-            status = parser.get_status_code()
-            framing = self._framing_of(status)
-        except (httptools.HttpParserError, FramingError) as error:
+            head = self._pool.heads.read(data[:end])
+        except HeadError as error:
             self._fail(FailureKind.BROKEN, f"the answer's head is malformed: {error}")
             return
-        rest = data[end + 4 :]
-        if status < 200:
+        rest = data[end:]
+        if head.status < FIRST_FINAL_STATUS:
             if rest:
                 self._read_head(listener, rest)
             return
-        self._keep = parser.should_keep_alive()
+        framing = head.framing()
+        self._keep = head.keep
         self._framing = framing
+        listener.on_head(head, framing)
         if framing.done:
-            self._begin_empty(listener, status, framing, excess=bool(rest))
-            return
-        listener.on_head(status, self._headers, framing)
-        if rest and self._listener is listener:
+            framing.excess = bool(rest)
+            if self._listener is listener:
+                self._finish(listener, framing, b"")
+        elif rest and self._listener is listener:
             self.data_received(rest)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect one header of the answer (httptools)."""
-        self._headers.append((name.lower(), value))
-
-    def _begin_empty(
-        self, listener: Listener, status: int, framing: Framing, *, excess: bool
-    ) -> None:
-        framing.excess = excess
-        listener.on_head(status, self._headers, framing)
-        if self._listener is listener:
-            framing.payload = []
-            self._finish(listener, framing, b"")
-
-    def _framing_of(self, status: int) -> Framing:
-        if status in {204, 304} or status < 200:
-            return FixedLength(0)
-        length: bytes | None = None
-        for name, value in self._headers:
-            if name == b"transfer-encoding":
-                if value.lower() != b"chunked":
-                    raise FramingError(f"transfer-encoding {value!r} is not understood")
-                return Chunked()
-            if name == b"content-length":
-                if length is not None and length != value:
-                    raise FramingError("two content-lengths disagree")
-                length = value
-        if length is None:
-            return UntilClose()
-        return FixedLength(int(length))
 
     def _finish(self, listener: Listener, framing: Framing, relay: bytes) -> None:
         self._listener = None
@@ -251,10 +222,12 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         spawn: Spawn,
         clock: Callable[[], float],
+        heads: HeadReader,
         connect_s: float,
         keep_s: float,
     ) -> None:
         self.where = where
+        self.heads = heads
         self._loop = loop
         self._spawn = spawn
         self._clock = clock
@@ -318,10 +291,8 @@ class Pool:
         """Let go of a connection that was closed."""
         self._open.discard(connection)
         if connection.idle_since:
-            try:
+            with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
-            except ValueError:
-                pass
 
     def sweep(self) -> None:
         """Close the connections that have been idle for longer than they may be kept."""

@@ -38,7 +38,7 @@ def values_with(request_us: float = 30.0) -> dict[str, dict[str, list[float]]]:
     times = {"requests_per_s": [1000.0, 1000.0], "p50_ms": [0.3, 0.2], "p99_ms": [0.5, 0.5]}
     direct = {"requests_per_s": [9.0, 9.0], "p50_ms": [0.1, 0.1], "p99_ms": [0.2, 0.2]}
     own = proxy | times | {"request_us": [request_us, request_us]}
-    return {"direct": direct, "nginx": proxy | times, "bare": proxy | times, "headway": own}
+    return dict.fromkeys(TARGETS, proxy | times) | {"direct": direct, "headway": own}
 
 
 def made(request_us: float = 30.0, foreign_share: float = 0.0):
@@ -197,7 +197,10 @@ def test_the_readme_gets_the_table(figures, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--targets", "ngnix"], "no target 'ngnix'; known: direct, nginx, bare, headway"),
+        (
+            ["--targets", "ngnix"],
+            "no target 'ngnix'; known: direct, nginx, bare, bare-tuned, headway",
+        ),
         (["--targets", "direct", "--repeats", "0"], "at least 1"),
         (["--targets", "direct", "--seconds", "0"], "more than 0"),
         (["--from", "/nowhere.json"], "/nowhere.json"),

@@ -1,5 +1,7 @@
 """A real llama.cpp with two slots, and the router before it, both for the whole session."""
 
+from pathlib import Path
+
 import openai
 import pytest
 
@@ -13,10 +15,14 @@ SLOTS = 2
 
 @pytest.fixture(scope="session")
 def engine_url(tmp_path_factory):
-    """Where the engine is; it has 2 slots, and computes on one core."""
+    """Where the engine is; it has 2 slots, computes on one core, and can call tools."""
     log_path = tmp_path_factory.mktemp("engine") / "log"
     with llamacpp(
-        port=free_port(), profile=Profile.PREDICTABLE, slots=SLOTS, log_path=log_path
+        port=free_port(),
+        profile=Profile.PREDICTABLE,
+        slots=SLOTS,
+        log_path=log_path,
+        more=["--chat-template-file", str(Path(__file__).with_name("tools.jinja"))],
     ) as engine:
         warm_up(engine.url)
         yield engine.url

@@ -14,27 +14,26 @@ BATCH = 25
 OWN_TO_EACH_ANSWER = re.compile(
     rb'"id":"[^"]*"|"created":\d+|"timings":\{[^{}]*\}|"generation_settings":\{[^{}]*\}'
 )
-WORDS = ("river", "stone", "lamp", "cloud", "étude", "naïve", "東京", "🙂", "a", "The", "?")
+WORDS = ("river", "stone", "lamp", "cloud", "étude", "naïve", "東京", "ß", "a", "The", "?")
 
 
 def request(number, model):
     """Return path and body of one of the requests, always the same for the same number."""
     rng = Random(number)
-    text = " ".join(rng.choices(WORDS, k=rng.randint(1, 8)))
+    text = " ".join(rng.choices(WORDS, k=rng.randint(1, 3)))
     options = {
         "model": model,
         "temperature": 0,
         "seed": 7,
-        "max_tokens": rng.randint(1, 5),
+        "max_tokens": rng.randint(1, 3),
         "stream": bool(number % 2),
         "cache_prompt": False,
     }
     if number % 2 and rng.random() < 0.5:
         options["stream_options"] = {"include_usage": True}
+    chat = rng.random() < 0.4
     if rng.random() < 0.3:
-        options["logprobs"] = True if (chat := rng.random() < 0.5) else 1
-    else:
-        chat = rng.random() < 0.7
+        options["logprobs"] = True if chat else 1
     if chat:
         options["messages"] = [{"role": "user", "content": text}]
         path = "/v1/chat/completions"
@@ -46,6 +45,11 @@ def request(number, model):
     return path, body.encode()
 
 
+def connect(url):
+    """Return a connection to a server of ours."""
+    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+
+
 def exchange(connection, path, body):
     """Return what was said: status, type of content, and the bytes but for ids and times."""
     connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -55,33 +59,43 @@ def exchange(connection, path, body):
 
 
 @pytest.fixture(scope="module")
-def connections(router_url, engine_url):
-    """One kept connection to the router, and one to the engine itself."""
-    both = [
-        http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-        for url in (router_url, engine_url)
-    ]
-    yield both
-    for connection in both:
-        connection.close()
+def routed(router_url):
+    """Keep one connection to the router for every request."""
+    connection = connect(router_url)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def direct(engine_url):
+    """Ask the engine itself, on a fresh connection: llama.cpp closes one after each stream."""
+
+    def ask(path, body):
+        connection = connect(engine_url)
+        try:
+            return exchange(connection, path, body)
+        finally:
+            connection.close()
+
+    return ask
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("first", range(0, REQUESTS, BATCH))
-def test_an_answer_through_the_router_is_the_engines_own_byte_for_byte(connections, model, first):
-    routed, direct = connections
+def test_an_answer_through_the_router_is_the_engines_own_byte_for_byte(
+    routed, direct, model, first
+):
     for number in range(first, first + BATCH):
         path, body = request(number, model)
 
-        expected = exchange(direct, path, body)
+        expected = direct(path, body)
         assert expected[0] == 200
         assert len(expected[2]) > 40
         assert exchange(routed, path, body) == expected, f"request {number}: {path} {body!r}"
 
 
-def test_an_error_of_the_engine_comes_through_in_the_routers_one_shape(connections, model):
+def test_an_error_of_the_engine_comes_through_in_the_routers_one_shape(routed, model):
     """The one thing that is not the engine's own: every error looks alike."""
-    routed, _ = connections
     body = json.dumps({"model": model, "messages": "not a list"}).encode()
     status, _, said = exchange(routed, "/v1/chat/completions", body)
 

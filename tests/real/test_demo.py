@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.timeout(90)
 def test_the_demonstration_runs_for_so_long_and_says_what_it_saw():
     finished = subprocess.run(
-        [sys.executable, "-m", "router", "demo", "--seconds", "12"],
+        [sys.executable, "-m", "router", "demo", "--seconds", "15"],
         capture_output=True,
         text=True,
         check=False,

@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 
 import pytest
+from pydantic import SecretStr
 
 BODY = {"max_tokens": 4, "temperature": 0, "messages": [{"role": "user", "content": "Say hi."}]}
 
@@ -13,7 +14,7 @@ BODY = {"max_tokens": 4, "temperature": 0, "messages": [{"role": "user", "conten
 @pytest.fixture
 def fetch():
     """Return what a POST with curl gives; where there is no curl, with Python's own client."""
-    curl = shutil.which("curl")
+    curl = shutil.which("curl") or ""
 
     def with_curl(url, document):
         finished = subprocess.run(  # noqa: S603 - curl, at our own server
@@ -57,14 +58,14 @@ def test_langchain_gets_an_answer_and_a_stream(router_url, model):
 
     chat = ChatOpenAI(
         base_url=f"{router_url}/v1",
-        api_key="none",
+        api_key=SecretStr("none"),
         model=model,
-        max_tokens=4,
+        max_completion_tokens=4,
         temperature=0,
         max_retries=0,
         extra_body={"cache_prompt": False},
     )
 
-    whole = chat.invoke("Say hi.").content
+    whole = chat.invoke("Say hi.").text
     assert whole
-    assert "".join(chunk.content for chunk in chat.stream("Say hi.")) == whole
+    assert "".join(chunk.text for chunk in chat.stream("Say hi.")) == whole

@@ -13,7 +13,7 @@ from router.answer import (
     header_value,
     met,
     receipt,
-    routing_headers,
+    routing_lines,
 )
 
 PLACEMENT = Placement(SlaClass.INTERACTIVE, "fast", "tgi-0", Reason.HOME, 0.0123, 0.2)
@@ -26,6 +26,14 @@ OUTCOME = Outcome(
     output_tokens=130,
     targets=Targets(first_token_s=0.5, per_token_s=0.05),
 )
+
+
+def routing_headers(request_id, placement, phases, **options):
+    """Read the lines as a client would."""
+    lines = routing_lines(request_id, placement, phases, **options)
+    assert lines.endswith(b"\r\n")
+    return [tuple(line.split(b": ", 1)) for line in lines.removesuffix(b"\r\n").split(b"\r\n")]
+
 
 times = st.none() | st.floats(min_value=0, max_value=1e6)
 

@@ -589,7 +589,7 @@ PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(), inside, max_size=4),
-    max_leaves=20,
+    max_leaves=8,
 )  # fmt: skip
 
 
@@ -606,6 +606,7 @@ def without_none(value: object) -> object:
             return value
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), PLAIN, max_size=5))
 def test_whatever_is_written_as_toml_is_read_back(document):
     assert tomllib.loads(toml.text(document)) == without_none(document)
@@ -625,7 +626,9 @@ JUNK = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.dictionaries(
         st.sampled_from([*(field.name for field in fields(Config)), "x"]), JUNK, max_size=4

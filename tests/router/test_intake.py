@@ -53,7 +53,7 @@ def test_a_request_is_read_into_facts():
         wish=Wish(
             SlaClass.INTERACTIVE,
             Targets(first_token_s=0.5),
-            OnMiss.REJECT,
+            on_miss=OnMiss.REJECT,
             may_wait=False,
             urgency=1,
         ),
@@ -122,20 +122,20 @@ def test_the_urgency_is_the_headers_before_the_bodys(
 
 
 @pytest.mark.parametrize(
-    ("headers", "fields", "expected_s"),
+    ("headers", "patience_s", "deadline_s"),
     [
-        ([(b"x-stainless-read-timeout", b"20")], {}, 20.0),
-        ([(b"x-stainless-read-timeout", b"20"), (b"x-sla-deadline-ms", b"5000")], {}, 5.0),
-        ([(b"x-stainless-read-timeout", b"2"), (b"x-sla-deadline-ms", b"5000")], {}, 2.0),
-        ([(b"x-stainless-read-timeout", b"20")], {"stream": True}, None),
-        ([(b"x-sla-deadline-ms", b"5000")], {"stream": True}, 5.0),
-        ([(b"x-stainless-read-timeout", b"600")], {}, None),
+        ([(b"x-stainless-read-timeout", b"20")], 20.0, None),
+        ([(b"x-stainless-read-timeout", b"20"), (b"x-sla-deadline-ms", b"5000")], 20.0, 5.0),
+        ([(b"x-sla-deadline-ms", b"5000")], None, 5.0),
+        ([(b"x-stainless-read-timeout", b"600")], None, None),
     ],
 )
-def test_a_client_librarys_timeout_bounds_a_plain_answer_and_no_stream(
-    headers: list[tuple[bytes, bytes]], fields: dict[str, object], expected_s: float | None
+def test_a_client_librarys_timeout_is_patience_and_no_deadline(
+    headers: list[tuple[bytes, bytes]], patience_s: float | None, deadline_s: float | None
 ):
-    assert wish_of(*headers, **fields).targets.deadline_s == expected_s
+    wish = wish_of(*headers)
+
+    assert (wish.patience_s, wish.targets.deadline_s) == (patience_s, deadline_s)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engines.engine import Feature, Route
 from policies.facts import SlaClass
 from router.errors import BadRequest, Problem
-from router.intake_body import Contents, choices_of, max_tokens_of, read_body
+from router.intake_body import Contents, max_tokens_of, read_body
 from router.intake_features import needs_of
 from router.prompt_size import EXACT_CHARACTERS, text_bytes
 
@@ -110,7 +110,9 @@ def test_the_callers_bound_on_the_answer_is_read(
         (Route.CHAT, {"n": 0}, 1),
         (Route.CHAT, {"n": -2}, 1),
         (Route.COMPLETIONS, {"prompt": "x", "n": 2, "best_of": 5}, 5),
+        (Route.COMPLETIONS, {"best_of": 5, "n": 2}, 5),
         (Route.COMPLETIONS, {"prompt": ["a", "b", "c"], "n": 2}, 6),
+        (Route.COMPLETIONS, {"n": 2, "prompt": ["a", "b", "c"]}, 6),
         (Route.COMPLETIONS, {"prompt": []}, 1),
         (Route.EMBEDDINGS, {"input": ["a", "b"]}, 1),
     ],
@@ -118,7 +120,7 @@ def test_the_callers_bound_on_the_answer_is_read(
 def test_every_answer_that_costs_output_is_counted(
     route: Route, fields: dict[str, object], expected: int
 ):
-    assert choices_of(route, read(route, **fields)) == expected
+    assert read(route, **fields).choices == expected
 
 
 @pytest.mark.parametrize(
@@ -386,6 +388,7 @@ def test_tools_too_deep_to_be_written_are_not_counted():
         (Route.RESPONSES, {"input": 7}, "input"),
         (Route.MESSAGES, {"system": 7}, "system"),
         (Route.TOKENIZE, {"prompt": [1]}, "prompt"),
+        (Route.DETOKENIZE, {"tokens": "1 2"}, "tokens"),
     ],
 )
 def test_a_field_of_the_wrong_type_is_a_400_that_names_its_path(

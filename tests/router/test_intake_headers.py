@@ -106,8 +106,6 @@ def test_the_per_token_target_is_read_and_our_own_name_wins(lines: list[str], ex
     [
         (["X-SLA-Deadline-Ms: 30000"], 30.0),
         (["x-slo-e2e-ms: 1500"], 1.5),
-        (["x-envoy-expected-rq-timeout-ms: 15000"], 15.0),
-        (["x-envoy-expected-rq-timeout-ms: 0"], None),
         (["grpc-timeout: 2H"], 7200.0),
         (["grpc-timeout: 3M"], 180.0),
         (["grpc-timeout: 4S"], 4.0),
@@ -126,11 +124,26 @@ def test_the_per_token_target_is_read_and_our_own_name_wins(lines: list[str], ex
         (["Prefer: "], None),
         (["X-SLA-Deadline-Ms: 9000", "grpc-timeout: 8S", "Prefer: wait=7"], 7.0),
         (["X-SLA-Deadline-Ms: 6000", "grpc-timeout: 8S", "Prefer: wait=7"], 6.0),
-        (["x-slo-e2e-ms: 5000", "x-envoy-expected-rq-timeout-ms: 4000"], 4.0),
+        (["x-slo-e2e-ms: 5000", "grpc-timeout: 4S"], 4.0),
     ],
 )
 def test_the_deadline_is_the_smallest_of_all_given(lines: list[str], expected_s: float | None):
     assert asked_by(*lines).deadline_s == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected_s"),
+    [
+        (["x-envoy-expected-rq-timeout-ms: 15000"], 15.0),
+        (["x-envoy-expected-rq-timeout-ms: 0"], None),
+        (["x-envoy-expected-rq-timeout-ms: 9000", "x-stainless-read-timeout: 20"], 9.0),
+        (["x-envoy-expected-rq-timeout-ms: 30000", "x-stainless-read-timeout: 20"], 20.0),
+    ],
+)
+def test_a_proxys_timeout_is_patience_and_no_deadline(lines: list[str], expected_s: float | None):
+    asked = asked_by(*lines)
+
+    assert (asked.patience_s, asked.deadline_s) == (expected_s, None)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +155,7 @@ def test_the_client_librarys_timeout_is_read_unless_it_is_the_default(
 ):
     asked = asked_by(f"x-stainless-read-timeout: {value}")
 
-    assert asked.read_timeout_s == expected_s
+    assert asked.patience_s == expected_s
     assert asked.deadline_s is None
 
 

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
@@ -134,7 +134,8 @@ def test_the_same_place_has_the_same_series():
     assert metrics.series(*PLACE) is not metrics.series("bulk", "vllm-1", SlaClass.BULK, "llama")
 
 
-@given(st.lists(st.text(max_size=3), max_size=30), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(max_size=2), max_size=12), st.integers(1, 4))
 def test_however_many_models_there_are_the_labels_stay_few(models, bound):
     metrics = Metrics(max_models=bound)
     for model in models:
@@ -189,6 +190,7 @@ def test_a_family_that_is_counted_cannot_be_read_from_elsewhere():
 
 
 @FORMATS
+@settings(max_examples=50, deadline=None)
 @given(value=st.text(), number=st.floats())
 def test_whatever_a_label_or_number_is_a_parser_reads_it_back(accept, read, value, number):
     metrics = Metrics()
@@ -242,9 +244,7 @@ async def test_requests_may_end_and_begin_while_a_scrape_goes_on(monkeypatch):
     monkeypatch.setattr(exposition_module, "SLICE_LINES", 1)
 
     async def traffic() -> None:
-        number = 10
-        while True:
-            number += 1
+        for number in range(10, 200):
             end(metrics.series("bulk", f"vllm-{number}", SlaClass.BULK, f"model {number}"))
             metrics.refused(RefusalReason.SATURATED, SlaClass.BULK, f"model {number}")
             await asyncio.sleep(0)
@@ -289,7 +289,8 @@ def test_every_name_says_headway_and_its_unit_and_every_family_is_in_the_table()
     assert all(family.name.endswith(family.unit) for family in declared)
 
 
-@given(st.lists(st.floats(0, 100)))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 100), max_size=20))
 def test_a_histograms_buckets_are_what_le_says(observed):
     histogram = Histogram((0.1, 1.0, 10.0))
     for value in observed:

@@ -10,6 +10,7 @@ its reading, deciding and remembering cost.
 
 import argparse
 import asyncio
+import ctypes
 from collections import deque
 from typing import Any, cast
 
@@ -225,12 +226,33 @@ async def no_app(scope: object, receive: object, send: object) -> None:
     """Stand where uvicorn wants an application: no request gets this far."""
 
 
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+LARGEST_KEPT_BYTES = 32 << 20
+MOST_FREE_BYTES = 64 << 20
+
+
+def keep_memory() -> None:
+    """Let the C library keep what large bodies freed, where it is one that can be asked.
+
+    By default glibc hands large buffers back to the kernel at once and pays for every page of the
+    next one. Source: mallopt(3).
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, MOST_FREE_BYTES)
+
+
 def main() -> None:
     """Relay until a signal says stop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--engine-port", type=int, required=True)
+    parser.add_argument("--keep-memory", action="store_true", help="do not give freed pages back")
     arguments = parser.parse_args()
+    if arguments.keep_memory:
+        keep_memory()
     relay = type("Relay", (Caller,), {"engine": Engine(arguments.engine_port)})
     uvicorn.run(
         no_app,

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.table import Table
 from tests.bench.overhead.measure import Extent, Record
 from tests.bench.overhead.processes import Cores
 from tests.bench.overhead.summary import Spread, doubts, judged, ratio, spread, with_added
-from tests.bench.overhead.targets import HEADWAY, Target
+from tests.bench.overhead.targets import DIRECT, HEADWAY, Target
 
 Document = Mapping[str, Any]
 """What `document` returns and overhead.json holds."""
@@ -63,6 +64,7 @@ def document(
             {"says": verdict.sentence(), "held": verdict.held, "measured": verdict.measured}
             for verdict in verdicts
         ],
+        "foreign_share": median(record.foreign_shares),
         "doubts": doubts(shares, record.foreign_shares, apart=cores.apart),
     }
 
@@ -109,7 +111,14 @@ def ratios(made: Document, target: str, beside: str) -> list[str]:
 def terminal(made: Document) -> Table:
     """Draw the table on its side: figures downwards, targets and their ratios across."""
     repeats = made["made"]["extent"]["repeats"]
-    table = Table(title=f"Medians of {repeats} interleaved repeats (lowest to highest)")
+    shares = [
+        target["most_harness_share"] for name, target in made["targets"].items() if name != DIRECT
+    ]
+    table = Table(
+        title=f"Medians of {repeats} interleaved repeats (lowest to highest)",
+        caption=f"Harness: {made['made']['harness']}; it took at most {max(shares, default=0):.0%} "
+        f"of its core beside a proxy. Others took {made['foreign_share']:.0%} of the cores.",
+    )
     table.add_column("")
     across = [headings(made)]
     for name, *cells in rows(made, extremes=True):
@@ -138,7 +147,7 @@ def markdown(made: Document) -> str:
         f"Medians of {extent['repeats']} interleaved repeats by `{COMMAND}`; "
         f"{'; '.join(versions)}. Python {made['made']['python']}, {made['made']['system']}; "
         "each proxy on one core, a mock engine and a load generator "
-        f"in {made['made']['harness']} on another."
+        f"in {made['made']['harness']} on another core."
     )
     doubts_note = "".join(f"\n\nTo be read with care: {doubt}." for doubt in made["doubts"])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -37,6 +37,8 @@ class Target:
     missing: Callable[[], str | None]
     """Why it cannot run here; None where it can."""
     version: Callable[[], str]
+    by_default: bool = True
+    """Whether it is measured unless asked otherwise."""
 
 
 def free_port() -> int:
@@ -97,6 +99,11 @@ def bare(place: Place) -> list[str]:
     return [sys.executable, "-m", "tests.bench.overhead.bare_relay", *ports]
 
 
+def bare_tuned(place: Place) -> list[str]:
+    """Return the command of the same relay with an allocator that keeps large buffers."""
+    return [*bare(place), "--keep-memory"]
+
+
 CONFIG = """\
 [server]
 host = "127.0.0.1"
@@ -146,6 +153,14 @@ TARGETS = {
         Target(DIRECT, "no proxy", None, _never_missing, lambda: ""),
         Target("nginx", "one worker, no buffering", nginx, _nginx_missing, nginx_version),
         Target("bare", "a relay that decides nothing", bare, _never_missing, _uvicorn_version),
+        Target(
+            "bare-tuned",
+            "the same relay, keeping the memory of large bodies",
+            bare_tuned,
+            _never_missing,
+            _uvicorn_version,
+            by_default=False,
+        ),
         Target(HEADWAY, "the router", headway, _headway_missing, _uvicorn_version),
     )
 }

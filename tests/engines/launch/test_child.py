@@ -58,6 +58,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as parent:
+        assert parent.stdout
         pid = int(parent.stdout.readline())
         parent.kill()
 

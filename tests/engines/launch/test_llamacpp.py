@@ -4,7 +4,7 @@ import pytest
 
 from engines.engine import Kind
 from engines.launch import llamacpp
-from engines.launch.profiles import Profile, arguments
+from engines.launch.profiles import CONTEXT_TOKENS, Profile, arguments
 
 
 @pytest.mark.parametrize("profile", Profile)
@@ -21,7 +21,7 @@ def test_a_flag_given_by_hand_wins_over_the_profile():
     )
 
     assert (options.batch_size, options.parallel, options.ubatch_size) == (7, 3, 512)
-    assert options.ctx_size == 3 * llamacpp.CONTEXT_TOKENS
+    assert options.ctx_size == 3 * CONTEXT_TOKENS
 
 
 def test_a_context_given_by_hand_is_kept():

@@ -2,8 +2,7 @@ import pytest
 
 import policies.facts
 from engines.engine import Kind
-from engines.launch import llamacpp
-from engines.launch.profiles import SHAPES, Profile, arguments, flags, table
+from engines.launch.profiles import CONTEXT_TOKENS, SHAPES, Profile, arguments, flags, table
 
 KINDS = sorted({kind for kind, _ in SHAPES})
 SLOTS = {
@@ -60,7 +59,7 @@ def test_each_llamacpp_slot_keeps_its_context_however_many_there_are():
     for slots in (1, 2, 8):
         words = arguments(Kind.LLAMACPP, Profile.PREDICTABLE, slots=slots)
 
-        assert int(value(words, "--ctx-size")) == slots * llamacpp.CONTEXT_TOKENS
+        assert int(value(words, "--ctx-size")) == slots * CONTEXT_TOKENS
 
 
 @pytest.mark.parametrize("slots", [1, 4, 48, 64])

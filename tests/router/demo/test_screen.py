@@ -38,9 +38,9 @@ def tally():
 
 
 def shown(renderable):
-    console = Console(file=StringIO(), width=200)
-    console.print(renderable)
-    return console.file.getvalue()
+    written = StringIO()
+    Console(file=written, width=200).print(renderable)
+    return written.getvalue()
 
 
 def cells(text, first):

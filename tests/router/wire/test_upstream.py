@@ -8,7 +8,8 @@ import time
 import pytest
 
 from policies.facts import FailureKind
-from router.wire.upstream import MAX_HEAD_BYTES, Pool, address
+from router.wire.heads import MAX_HEAD_BYTES, HeadReader
+from router.wire.upstream import Pool, address
 from tests.fakes.scripted import scripted_engine, silence
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: e\r\ncontent-length: 2\r\n\r\n"
@@ -21,7 +22,6 @@ class Heard:
     def __init__(self):
         self.connection = None
         self.status = None
-        self.headers = []
         self.relayed = b""
         self.payload = b""
         self.failure = None
@@ -31,8 +31,8 @@ class Heard:
     def on_connected(self, connection):
         self.connection = connection
 
-    def on_head(self, status, headers, framing):
-        self.status, self.headers = status, headers
+    def on_head(self, head, framing):
+        self.status = head.status
 
     def on_body(self, relay, payload, *, done):
         self.relayed += relay
@@ -58,6 +58,7 @@ def pool_to(engine, group, *, keep_s=60.0, connect_s=2.0, tls=None, scheme="http
         loop=asyncio.get_running_loop(),
         spawn=group.create_task,
         clock=time.monotonic,
+        heads=HeadReader(),
         connect_s=connect_s,
         keep_s=keep_s,
     )
@@ -317,6 +318,7 @@ async def test_a_handshake_that_does_not_end_is_not_reached(group):
             loop=asyncio.get_running_loop(),
             spawn=group.create_task,
             clock=time.monotonic,
+            heads=HeadReader(),
             connect_s=0.05,
             keep_s=1.0,
         )

@@ -1,0 +1,73 @@
+"""All endpoints there are, and when the next of them is to be tried again."""
+
+from collections.abc import Iterable
+from math import inf
+
+from policies.facts import EndpointPlan
+from policies.fleet import EndpointState
+from policies.health import State
+from policies.policy import Policy
+
+
+class Roster:
+    """The endpoints by id, those on their way out apart."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, EndpointState] = {}
+        self.wake_at = inf
+        """When the next endpoint that is down gets its trial."""
+        self.busy_until = -inf
+        """Until then some endpoint is said to have no room."""
+        self._leaving: dict[str, EndpointState] = {}
+
+    def plan(self, plans: Iterable[EndpointPlan], policy: Policy) -> None:
+        """Follow other plans; an endpoint that stays keeps all that is known of it."""
+        before = {**self._leaving, **self.endpoints}
+        self.endpoints = {}
+        for plan in plans:
+            endpoint = before.pop(plan.id, None)
+            if endpoint is None:
+                endpoint = EndpointState(plan, policy)
+            else:
+                endpoint.planned(plan, policy)
+            self.endpoints[plan.id] = endpoint
+        # Kept as long as something runs there: should it come back, its slots are still taken.
+        self._leaving = {each.id: each for each in before.values() if each.own_in_flight}
+
+    def was_busy(self, endpoint: EndpointState, now: float, retry_after_s: float | None) -> None:
+        """Note that an engine refused for want of room."""
+        endpoint.was_busy(now, retry_after_s)
+        self.busy_until = max(self.busy_until, endpoint.health.busy_until)
+
+    def sickened(self, endpoint: EndpointState, now: float, *, trial: bool) -> None:
+        """Count a failure against an endpoint; `trial`: of its trial request."""
+        endpoint.sickened(now, trial=trial, alone=self._is_alone(endpoint))
+        self.wake_at = min(self.wake_at, endpoint.health.retry_at)
+
+    def wake(self, now: float) -> None:
+        """Give a trial to every endpoint whose time of being down is over."""
+        for endpoint in self.endpoints.values():
+            if now >= endpoint.health.retry_at:
+                endpoint.try_again()
+        self.wake_at = min(
+            (endpoint.health.retry_at for endpoint in self.endpoints.values()), default=inf
+        )
+
+    def _is_alone(self, endpoint: EndpointState) -> bool:
+        """Return whether one of its models has no other endpoint that is up."""
+        others = [each for each in self.endpoints.values() if each is not endpoint]
+        return any(
+            not any(other.health.hopeful and model in other.plan.models for other in others)
+            for model in endpoint.plan.models
+        )
+
+
+def revive(endpoints: Iterable[EndpointState]) -> bool:
+    """Give an early trial to those down by failed requests alone; return whether there was one."""
+    revived = False
+    for endpoint in endpoints:
+        health = endpoint.health
+        if health.state is State.DOWN and not health.probed_down:
+            endpoint.try_again()
+            revived = True
+    return revived

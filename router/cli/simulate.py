@@ -17,8 +17,8 @@ from router.report.summary import Entry
 from router.report.table import console, highest, table
 from router.simulation import fleet as fleets
 from router.simulation.contenders import CONTENDERS, Contender, contender
-from router.simulation.fleet import Fleet, load_fleet
-from router.simulation.run import Run, sweep
+from router.simulation.fleet import load_fleet
+from router.simulation.run import Grid, Run, sweep
 from router.simulation.world import Pace
 from router.workload import load as workloads
 from router.workload.load import WORKLOAD, load_workload
@@ -82,111 +82,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Simulate; returns the exit status."""
     try:
-        plan = _Plan(args)
-        runs = plan.simulate()
-        document = plan.document(runs)
+        grid = _grid(args)
+        found = document(grid, _simulate(grid))
     except (ConfigError, TraceError, ValueError) as error:
         sentences = error.sentences() if isinstance(error, ConfigError) else [str(error)]
         sys.stderr.writelines(f"headway simulate: {sentence}\n" for sentence in sentences)
         return 2
     if args.json:
         sys.stdout.buffer.write(
-            orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         )
     else:
-        _show(document)
+        _show(found)
     return 0
 
 
-class _Plan:
-    """All that the command line asks for."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._fleet: Fleet = load_fleet(args.fleet)
-        self._contenders = _contenders(args.policy)
-        self._workload = _workload(args)
-        nominal = nominal_rate(self._workload)
-        self._rates = [nominal] if args.rate is None else rates(args.rate)
-        if args.seeds < 1:
-            raise ValueError(f"--seeds must be 1 or more, not {args.seeds}")
-        if not args.scrape > 0:
-            raise ValueError(f"--scrape must be more than 0 s, not {args.scrape:g}")
-        self._seeds = range(args.seed, args.seed + args.seeds)
-        self._pace = Pace(scrape_s=args.scrape)
-        ids = [member.plan.id for member in self._fleet.members]
-        for fault in self._workload.faults:
-            if fault.endpoint not in ids:
-                raise ValueError(
-                    f"the workload breaks endpoint {fault.endpoint!r}, which the fleet has not;"
-                    f" it has {', '.join(ids)}"
-                )
-
-    def simulate(self) -> list[Run]:
-        """Run everything, with a bar on standard error."""
-        count = len(self._rates) * len(self._contenders) * len(self._seeds)
-        screen = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
-        )
-        duration_s = self._workload.duration_s
-        runs: list[Run] = []
-        with Progress(
-            *columns, console=screen, transient=True, disable=not screen.is_terminal
-        ) as bar:
-            task = bar.add_task("", total=count * duration_s)
-
-            def seen(name: str, at_s: float) -> None:
-                done_s = len(runs) * duration_s + at_s
-                bar.update(task, description=name, completed=done_s)
-
-            runs.extend(
-                sweep(
-                    self._fleet,
-                    self._contenders,
-                    self._workload,
-                    self._rates,
-                    self._seeds,
-                    pace=self._pace,
-                    seen=seen,
-                )
+def _grid(args: argparse.Namespace) -> Grid:
+    """Return what the command line asks for; raises where it makes no sense."""
+    fleet, workload = load_fleet(args.fleet), _workload(args)
+    if args.seeds < 1:
+        raise ValueError(f"--seeds must be 1 or more, not {args.seeds}")
+    if not args.scrape > 0:
+        raise ValueError(f"--scrape must be more than 0 s, not {args.scrape:g}")
+    ids = [member.plan.id for member in fleet.members]
+    for fault in workload.faults:
+        if fault.endpoint not in ids:
+            raise ValueError(
+                f"the workload breaks endpoint {fault.endpoint!r}, which the fleet has not;"
+                f" it has {', '.join(ids)}"
             )
-        return runs
+    return Grid(
+        fleet,
+        _contenders(args.policy),
+        workload,
+        [nominal_rate(workload)] if args.rate is None else rates(args.rate),
+        range(args.seed, args.seed + args.seeds),
+        Pace(scrape_s=args.scrape),
+    )
 
-    def document(self, runs: Sequence[Run]) -> dict[str, Any]:
-        """Return everything as plain values; the same command, the same values."""
-        entries = _entries(runs)
-        rows = [summary.row(entry, self._fleet.usd_per_hour or None) for entry in entries]
-        return {
-            "fleet": fleets.described(self._fleet),
-            "workload": WORKLOAD.write(self._workload),
-            "seeds": list(self._seeds),
-            "policies": {each.name: each.about for each in self._contenders},
-            "rows": rows,
-            "differences": summary.differences(entries),
-            "highest_rates": summary.highest_rates(rows) if len(self._rates) > 1 else [],
-        }
+
+def _simulate(grid: Grid) -> list[Run]:
+    """Run everything, with a bar on standard error."""
+    screen = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    duration_s = grid.workload.duration_s
+    runs: list[Run] = []
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("", total=grid.runs * duration_s)
+
+        def seen(name: str, at_s: float) -> None:
+            bar.update(task, description=name, completed=len(runs) * duration_s + at_s)
+
+        runs.extend(sweep(grid, seen))
+    return runs
+
+
+def document(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return everything as plain values; the same command, the same values."""
+    entries = _entries(runs)
+    rows = [summary.row(entry, grid.fleet.usd_per_hour or None) for entry in entries]
+    return {
+        "fleet": fleets.described(grid.fleet),
+        "workload": WORKLOAD.write(grid.workload),
+        "seeds": list(grid.seeds),
+        "policies": {each.name: each.about for each in grid.contenders},
+        "rows": rows,
+        "differences": summary.differences(entries),
+        "highest_rates": summary.highest_rates(rows) if len(grid.rates) > 1 else [],
+    }
 
 
 def rates(text: str) -> list[float]:
     """Read `63`, `40,50` or `from:to:step`, the last included; raises ValueError."""
     try:
-        if ":" not in text:
-            found = [float(part) for part in text.split(",")]
-        else:
-            first, last, step = (float(part) for part in text.split(":"))
-            if not step > 0 or last < first or (last - first) / step >= MOST_RATES:
-                raise ValueError
-            found = [first + index * step for index in range(int((last - first) / step + 1e-9) + 1)]
+        numbers = [float(part) for part in text.replace(":", ",").split(",")]
     except ValueError:
-        found = []
-    if not found or not all(0 < rate < float("inf") for rate in found):
+        numbers = []
+    if text.count(":") == 2:  # noqa: PLR2004 - from, to, step
+        numbers = _steps(*numbers) if len(numbers) == 3 else []  # noqa: PLR2004 - the same
+    elif ":" in text:
+        numbers = []
+    if not numbers or not all(0 < rate < float("inf") for rate in numbers):
         raise ValueError(
             f"--rate {text!r} is no rate; 63, 40,50,60 or 40:80:10 would be, {MOST_RATES} at most"
         )
-    return found
+    return numbers
+
+
+def _steps(first: float, last: float, step: float) -> list[float]:
+    """Return the numbers from first to last; none where there is no way or it is too long."""
+    if not (step > 0 and first <= last and (last - first) / step < MOST_RATES):
+        return []
+    return [first + index * step for index in range(int((last - first) / step + 1e-9) + 1)]
 
 
 def _contenders(names: str) -> list[Contender]:
@@ -238,11 +230,11 @@ def _extra(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(found: dict[str, Any]) -> None:
     screen = console()
-    workload, seeds = document["workload"], document["seeds"]
+    workload, seeds = found["workload"], found["seeds"]
     title = workload["about"] or "Simulated"
     runs = "" if len(seeds) == 1 else f" {len(seeds)} seeds; in brackets where the mean may lie."
-    screen.print(table(title + runs, document["rows"]))
-    if document["highest_rates"]:
-        screen.print(highest(document["highest_rates"]))
+    screen.print(table(title + runs, found["rows"]))
+    if found["highest_rates"]:
+        screen.print(highest(found["highest_rates"]))

@@ -13,10 +13,11 @@ _LOG_GROWTH: Final = log(GROWTH)
 class Distribution:
     """How often times of each length were seen. Deterministic, and the same in any order."""
 
-    __slots__ = ("_buckets", "count", "most_s", "total_s")
+    __slots__ = ("buckets", "count", "most_s", "total_s")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
+        self.buckets: dict[int, int] = {}
+        """Times by the power of `GROWTH` that is next above them, in units of `LEAST_S`."""
         self.count = 0
         self.total_s = 0.0
         self.most_s = 0.0
@@ -24,15 +25,15 @@ class Distribution:
     def add(self, time_s: float) -> None:
         """Count one time, s, at least 0."""
         bucket = ceil(log(time_s / LEAST_S) / _LOG_GROWTH) if time_s > LEAST_S else 0
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
         self.total_s += time_s
         self.most_s = max(self.most_s, time_s)
 
     def merge(self, other: "Distribution") -> None:
         """Count all that `other` has counted."""
-        for bucket, count in other._buckets.items():
-            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.count += other.count
         self.total_s += other.total_s
         self.most_s = max(self.most_s, other.most_s)
@@ -48,8 +49,8 @@ class Distribution:
             return None
         rank = max(1, ceil(share * self.count))
         seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
             if seen >= rank:
                 return min(_middle_s(bucket), self.most_s)
         raise AssertionError("the buckets hold fewer times than were counted")
@@ -58,8 +59,8 @@ class Distribution:
         """Return (time, s; share of times up to it), ascending, one point a bucket."""
         points = []
         seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
             points.append((LEAST_S * exp(bucket * _LOG_GROWTH), seen / self.count))
         return points
 

@@ -166,20 +166,22 @@ def differences(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         first = firsts[entry.rate]
         if entry is first or len(entry.tallies) != len(first.tallies):
             continue
-        classes = {
-            sla_class: asdict(
-                interval(
-                    [
-                        mine.classes[sla_class].attainment - theirs.classes[sla_class].attainment
-                        for mine, theirs in zip(entry.tallies, first.tallies, strict=True)
-                    ]
-                )
-            )
-            for sla_class in SlaClass
-            if first.tallies[0].classes[sla_class].offered
-        }
-        found.append({"name": entry.name, "than": first.name, "rate": entry.rate, **classes})
+        difference: dict[str, Any] = {"name": entry.name, "than": first.name, "rate": entry.rate}
+        for sla_class in SlaClass:
+            if first.tallies[0].classes[sla_class].offered:
+                difference[sla_class] = asdict(_difference(entry, first, sla_class))
+        found.append(difference)
     return found
+
+
+def _difference(entry: Entry, first: Entry, sla_class: SlaClass) -> Interval:
+    pairs = zip(entry.tallies, first.tallies, strict=True)
+    return interval(
+        [
+            mine.classes[sla_class].attainment - theirs.classes[sla_class].attainment
+            for mine, theirs in pairs
+        ]
+    )
 
 
 def highest_rates(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

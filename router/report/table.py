@@ -10,7 +10,7 @@ from rich.table import Table
 from router.measure.interval import Interval
 from router.report.summary import as_interval
 
-WIDTH: Final = 108
+WIDTH: Final = 120
 """Characters that a table takes; a narrower terminal breaks lines, which nobody can read."""
 
 
@@ -22,7 +22,14 @@ def console() -> Console:
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return rows of `summary.row` as a table: one line a contender, rate and class."""
-    shown = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    shown = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        collapse_padding=True,
+    )
     for heading in ("policy", "req/s", "class"):
         shown.add_column(heading, justify="right" if heading == "req/s" else "left", no_wrap=True)
     for heading in (

@@ -91,21 +91,16 @@ class Machine:
 
 def faults_of(fault: Fault) -> Faults:
     """Return what a workload's fault means to an emulated engine."""
-    match fault.fault:
-        case FaultName.DEAD:
-            return Faults(dead=True)
-        case FaultName.HANG:
-            return Faults(hang=True)
-        case FaultName.SLOW:
-            return Faults(slow_factor=fault.factor)
-        case FaultName.BUSY:
-            return Faults(refuse_status=429)
-        case FaultName.BROKEN:
-            return Faults(refuse_status=500)
-        case FaultName.CUT:
-            return Faults(reset_after_tokens=max(1, int(fault.factor)))
-        case FaultName.FROZEN_METRICS:
-            return Faults(frozen_metrics=True)
+    by_name = {
+        FaultName.DEAD: Faults(dead=True),
+        FaultName.HANG: Faults(hang=True),
+        FaultName.SLOW: Faults(slow_factor=fault.factor),
+        FaultName.BUSY: Faults(refuse_status=429),
+        FaultName.BROKEN: Faults(refuse_status=500),
+        FaultName.CUT: Faults(reset_after_tokens=max(1, int(fault.factor))),
+        FaultName.FROZEN_METRICS: Faults(frozen_metrics=True),
+    }
+    return by_name[fault.fault]
 
 
 def refusal_kind(refused: Refused) -> FailureKind:

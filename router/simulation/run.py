@@ -1,7 +1,7 @@
 """Runs: one, or a grid of contenders, rates and seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router.measure.tally import Tally
 from router.simulation.contenders import Contender
@@ -42,26 +42,40 @@ def run_once(
     return tally, world.observed
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is to be run: every contender at every rate with every seed."""
+
+    fleet: Fleet
+    contenders: Sequence[Contender]
+    workload: Workload
+    rates: Sequence[float]
+    """Requests a second, all traffic together."""
+    seeds: Sequence[int]
+    pace: Pace = field(default=Pace())
+
+    @property
+    def runs(self) -> int:
+        """How many runs that is."""
+        return len(self.contenders) * len(self.rates) * len(self.seeds)
+
+
 def sweep(
-    fleet: Fleet,
-    contenders: Sequence[Contender],
-    workload: Workload,
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    *,
-    pace: Pace | None = None,
-    seen: Callable[[str, float], None] = lambda _name, _at_s: None,
+    grid: Grid, seen: Callable[[str, float], None] = lambda _name, _at_s: None
 ) -> Iterator[Run]:
-    """Yield the runs of all contenders at all rates: at each, the same requests for all."""
-    for rate in rates:
-        offered = at_rate(workload, rate)
-        for contender in contenders:
-            for seed in seeds:
+    """Yield the runs of a grid: at each rate and seed, the same requests for all contenders.
+
+    `seen` is told which contender is how far, s, now and then.
+    """
+    for rate in grid.rates:
+        offered = at_rate(grid.workload, rate)
+        for contender in grid.contenders:
+            for seed in grid.seeds:
 
                 def progress(at_s: float, name: str = contender.name) -> None:
                     seen(name, at_s)
 
                 tally, observed = run_once(
-                    fleet, contender, offered, seed, pace=pace, seen=progress
+                    grid.fleet, contender, offered, seed, pace=grid.pace, seen=progress
                 )
                 yield Run(contender.name, rate, seed, tally, observed)

@@ -15,7 +15,7 @@ from math import inf
 from random import Random
 from typing import Final
 
-from engines.emulator.jobs import Event, Failed, Finished, FirstToken
+from engines.emulator.jobs import Event, Failed, Finished, FirstToken, Tokens
 from engines.emulator.spec import HEALTHY, Faults
 from engines.engine import Route
 from policies.commands import Expire, Send, Wait
@@ -271,6 +271,8 @@ class World:
                 else:
                     self._dispatcher.ended(flight, Ending.FAILED, at_s)
                     self._end(trip, Fate.FAILED, at_s, tokens=event.output_tokens)
+            case Tokens():
+                raise RuntimeError("engines are asked for no single tokens")
 
     # What goes on beside the requests
 

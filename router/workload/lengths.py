@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log
 from pathlib import Path
 from random import Random
@@ -85,7 +86,7 @@ def distribution(text: str) -> Draw:
         numbers = [float(part) for part in found[2].split(",")]
     except ValueError:
         numbers = []
-    ascending = all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(numbers))
     if len(numbers) != count or not ascending or not 1 <= numbers[0] <= numbers[-1] < float("inf"):
         raise ValueError(f"{text!r}: {name} takes {count} lengths of at least 1, ascending")
     return make(*numbers)

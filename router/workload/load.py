@@ -92,25 +92,31 @@ def _flaws(workload: Workload) -> Iterator[Flaw]:
 
 
 def _traffic_flaws(traffic: Traffic) -> Iterator[tuple[str, str]]:
-    drawn = [key for key in ("prompt", "output") if getattr(traffic, key) is not None]
     if (traffic.rate is None) == (traffic.trace is None):
         yield "rate", "give either a rate or a trace"
     if traffic.trace is not None:
-        for key in ("lengths", *drawn):
+        for key in ("lengths", "prompt", "output"):
             if getattr(traffic, key) is not None:
                 yield key, "a trace has lengths of its own; leave this out"
         if traffic.changes:
             yield "changes", "a trace has a rate of its own; leave this out"
-    elif traffic.lengths is not None:
-        for key in drawn:
-            yield key, "lengths come from a trace already; leave this or lengths out"
-    elif len(drawn) < 2:  # noqa: PLR2004 - prompt and output
-        yield "lengths", "give lengths, or both prompt and output"
-    for key in drawn:
-        try:
-            distribution(getattr(traffic, key))
-        except ValueError as error:
-            yield key, str(error)
+    else:
+        yield from _length_flaws(traffic)
     times = [change.at_s for change in traffic.changes]
     if times != sorted(set(times)):
         yield "changes", f"must be ascending in at_s, not {times}"
+
+
+def _length_flaws(traffic: Traffic) -> Iterator[tuple[str, str]]:
+    drawn = {"prompt": traffic.prompt, "output": traffic.output}
+    if traffic.lengths is None and None in drawn.values():
+        yield "lengths", "give lengths, or both prompt and output"
+    for key, text in drawn.items():
+        if text is None:
+            continue
+        if traffic.lengths is not None:
+            yield key, "lengths come from a trace already; leave this or lengths out"
+        try:
+            distribution(text)
+        except ValueError as error:
+            yield key, str(error)

@@ -198,7 +198,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any], _Form]]:
 
 def _opened(path: Path) -> TextIO:
     if path.suffix == ".gz":
-        return TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8", newline="")  # type: ignore[arg-type] # a GzipFile reads bytes
+        return TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8", newline="")
     return path.open(encoding="utf-8", newline="")
 
 

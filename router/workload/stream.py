@@ -42,13 +42,10 @@ def offers(workload: Workload, seed: int) -> Iterator[Offer]:
     Every traffic has its own random source: a change of one leaves the others as they are.
     """
     streams = [
-        _bodies(traffic, order, workload.duration_s, Random(f"{seed}/{traffic.name}/when"))  # noqa: S311 - load, not a secret
+        _bodies(traffic, order, workload.duration_s, Random(f"{seed}/{traffic.name}/when"))
         for order, traffic in enumerate(workload.traffic)
     ]
-    makers = [
-        _Maker(traffic, Random(f"{seed}/{traffic.name}/who"))  # noqa: S311 - load, not a secret
-        for traffic in workload.traffic
-    ]
+    makers = [_Maker(traffic, Random(f"{seed}/{traffic.name}/who")) for traffic in workload.traffic]
     for number, body in enumerate(merge(*streams)):
         yield makers[body.order].offer(number, body)
 
@@ -171,11 +168,11 @@ def _time(path: Path, row: Row) -> float:
 
 def _replayed(traffic: Traffic, order: int, until_s: float, rng: Random) -> Iterator[_Body]:
     path = trace_path(traffic.trace or "")
-    rows = ((_time(path, row), row) for row in read_rows(path))
+    rows: Iterator[tuple[float, Row]] = ((_time(path, row), row) for row in read_rows(path))
     if traffic.spread_s:
         rows = _spread(path, rows, traffic.spread_s, rng)
-    for at_s, row in rows:
-        at_s /= traffic.speed
+    for trace_s, row in rows:
+        at_s = trace_s / traffic.speed
         if at_s >= until_s:
             return
         yield _Body(at_s, order, row.prompt_tokens, row.output_tokens, row.client, row.prefix)

@@ -2,17 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from router.document import ConfigError
-from router.report import summary
+from router.report import charts, summary
+from router.report.charts import ChartsMissing
 from router.report.summary import Entry
 from router.report.table import console, highest, table
 from router.simulation import fleet as fleets
@@ -25,6 +26,9 @@ from router.workload.load import WORKLOAD, load_workload
 from router.workload.rows import TraceError
 from router.workload.settings import Workload
 from router.workload.stream import nominal_rate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 USUAL_POLICIES: Final = "headway,least_busy,round_robin"
 MOST_RATES: Final = 100
@@ -82,9 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Simulate; returns the exit status."""
     try:
+        for path in args.picture:
+            charts.fit_suffix(path)
+            charts.require_charts()
         grid = _grid(args)
         found = document(grid, _simulate(grid))
-    except (ConfigError, TraceError, ValueError) as error:
+    except (ConfigError, TraceError, ChartsMissing, ValueError) as error:
         sentences = error.sentences() if isinstance(error, ConfigError) else [str(error)]
         sys.stderr.writelines(f"headway simulate: {sentence}\n" for sentence in sentences)
         return 2
@@ -94,7 +101,16 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         _show(found)
+    for path in args.picture:
+        charts.save(_picture(found["rows"]), path)
     return 0
+
+
+def _picture(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Draw what there is to see: a curve over the rate where there are several."""
+    if len({row["rate"] for row in rows}) > 1:
+        return charts.attainment_over_rate(rows)
+    return charts.first_token_curves(rows)
 
 
 def _grid(args: argparse.Namespace) -> Grid:

@@ -1,6 +1,7 @@
 """Counts the outcomes of one run: all together, by class, tenant, endpoint and time."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from policies.facts import SlaClass
@@ -90,6 +91,33 @@ class Group:
             getattr(self, name).merge(getattr(other, name))
 
 
+def merged(groups: Iterable[Group]) -> Group:
+    """Return all that several groups have counted."""
+    whole = Group()
+    for each in groups:
+        whole.merge(each)
+    return whole
+
+
+@dataclass(slots=True)
+class Part:
+    """What one endpoint had of the requests, by where each went last."""
+
+    requests: int = 0
+    good: int = 0
+    output_tokens: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why they went there."""
+
+    def add(self, outcome: Outcome, *, good: bool) -> None:
+        """Count one outcome."""
+        self.requests += 1
+        self.good += good
+        self.output_tokens += outcome.output_tokens
+        if outcome.reason is not None:
+            self.reasons[outcome.reason] += 1
+
+
 @dataclass(slots=True)
 class Bin:
     """One class during one piece of time."""
@@ -107,10 +135,9 @@ class Tally:
         self.warm_up_s = warm_up_s
         self.offered = 0
         """All, those of the warm-up included."""
-        self.all = Group()
         self.classes = {sla_class: Group() for sla_class in SlaClass}
         self.tenants: dict[str, Group] = {}
-        self.endpoints: dict[str, Group] = {}
+        self.endpoints: dict[str, Part] = {}
         self.timeline = {sla_class: [Bin() for _ in range(BINS)] for sla_class in SlaClass}
         """By class; the whole run, warm-up included, in equal pieces."""
 
@@ -118,6 +145,11 @@ class Tally:
     def window_s(self) -> float:
         """How long requests came that are counted, s."""
         return self.duration_s - self.warm_up_s
+
+    @property
+    def all(self) -> Group:
+        """All classes together."""
+        return merged(self.classes.values())
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
@@ -130,12 +162,11 @@ class Tally:
         piece.refused += outcome.fate is Fate.REFUSED
         if offer.at_s < self.warm_up_s:
             return
-        self.all.add(outcome, good=good)
         self.classes[offer.sla_class].add(outcome, good=good)
         if offer.tenant:
             self._tenant(offer.tenant).add(outcome, good=good)
         if outcome.endpoint is not None:
-            self.endpoints.setdefault(outcome.endpoint, Group()).add(outcome, good=good)
+            self.endpoints.setdefault(outcome.endpoint, Part()).add(outcome, good=good)
 
     def _tenant(self, name: str) -> Group:
         if name not in self.tenants and len(self.tenants) >= MOST_TENANTS:

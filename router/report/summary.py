@@ -4,6 +4,7 @@ A row is one contender at one rate, its seeds together: counts and percentiles o
 attainment as the mean over seeds with an interval. Shares are 0..1, times seconds.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from policies.facts import SlaClass
 from router.measure.distribution import Distribution
 from router.measure.interval import Interval, interval
-from router.measure.tally import BINS, Group, Tally
+from router.measure.tally import BINS, Group, Part, Tally, merged
 
 PERCENTILES: Final = (0.50, 0.90, 0.99)
 DISTRIBUTIONS: Final = ("first_token", "per_token", "slowest_gap", "total", "queued")
@@ -81,14 +82,6 @@ def cost(whole: Group, window_s: float, usd_per_hour: float | None) -> dict[str,
     }
 
 
-def merged(groups: Sequence[Group]) -> Group:
-    """Return all that several groups have counted."""
-    whole = Group()
-    for each in groups:
-        whole.merge(each)
-    return whole
-
-
 def group(
     groups: Sequence[Group], *, timeline: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
@@ -114,14 +107,14 @@ def group(
     return values
 
 
-def share(groups: Sequence[Group]) -> dict[str, Any]:
+def share(parts: Sequence[Part]) -> dict[str, Any]:
     """Return what one endpoint had of the requests."""
-    whole = merged(groups)
+    reasons = sum((each.reasons for each in parts), Counter[str]())
     return {
-        "requests": whole.offered,
-        "good": whole.good,
-        "output_tokens": whole.output_tokens,
-        "reasons": dict(sorted(whole.reasons.items())),
+        "requests": sum(each.requests for each in parts),
+        "good": sum(each.good for each in parts),
+        "output_tokens": sum(each.output_tokens for each in parts),
+        "reasons": dict(sorted(reasons.items())),
     }
 
 

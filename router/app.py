@@ -1,7 +1,6 @@
 """Builds every object of a router once, and hands each its clock, its randomness and its limits."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +23,6 @@ from router.metrics import Metrics
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
 from router.settings import Endpoint as EndpointSettings
-from router.settings import Pool as PoolSettings
 from router.site import site
 from router.tls import client_context
 from router.wire.heads import HeadReader
@@ -38,7 +36,7 @@ SWEEP_S = 0.25
 class Router:
     """One process of the router."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # the place where everything is put together
         self,
         config: Config,
         secrets: Secrets,
@@ -70,7 +68,7 @@ class Router:
             limits=config.server.limits,
             timeouts=config.timeouts,
             clock=clock,
-            new_id=lambda: os.urandom(16).hex(),
+            new_id=lambda: f"{rng.getrandbits(128):032x}",
             show_routing=config.server.show_routing,
         )
 
@@ -99,6 +97,8 @@ class Router:
             for task in beside:
                 task.cancel()
             self.door.stop()
+            for endpoint in self.door.endpoints.values():
+                endpoint.pool.close()
 
     def _join(
         self, endpoint: EndpointSettings, pool: str, certificates: ssl.SSLContext, spawn: Spawn

@@ -88,6 +88,7 @@ class Attempt:
         self._state = _State.ASKING
         self._task: asyncio.Task[None] | None = None
         self.connection: Connection | None = None
+        """From being connected until the answer has ended."""
         self._head: AnswerHead | None = None
         self._framing: Framing | None = None
         self._held: list[bytes] = []
@@ -176,6 +177,9 @@ class Attempt:
     def on_body(self, relay: bytes, payload: Sequence[bytes], *, done: bool) -> None:
         """See `Listener`."""
         self.last_at = self.endpoint.clock()
+        if done:
+            # It serves others from here on: to pause or drop it would be to pause or drop theirs.
+            self.connection = None
         state = self._state
         if state is _State.RELAYING:
             self._relay(relay, payload, done=done)

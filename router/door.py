@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from engines.engine import Fault, Route
-from policies.commands import Expire, Send
+from policies.commands import Send
 from policies.dispatcher import Dispatcher
 from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
 from policies.fleet import Flight
@@ -18,11 +18,12 @@ from router import errors
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
-from router.intake import read_request
+from router.intake import read_asked, read_request
 from router.log import AccessLog, RequestLine
 from router.metrics import Metrics
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
+from router.wire.heads import KnownRequests
 from router.wire.inbound import Inbound, Incoming
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
@@ -35,7 +36,7 @@ class Door:
 
     routes = ROUTES
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that requests share
         self,
         *,
         dispatcher: Dispatcher,
@@ -55,6 +56,7 @@ class Door:
         self.timeouts = timeouts
         self.clock = clock
         self.show_routing = show_routing
+        self.known = KnownRequests()
         self.connections: set[Inbound] = set()
         self.active: set[Exchange] = set()
         """Exchanges whose answer has not ended, waiting ones included."""
@@ -67,10 +69,13 @@ class Door:
 
     def begin(self, caller: Inbound, request: Incoming) -> Exchange | None:
         """See `wire.inbound.Door`."""
-        route = request.route
+        route = request.head.route
         if route is None:
             raise RuntimeError("only inference routes come through the door")
-        intake = read_request(route, request.headers, request.body, new_id=self._new_id)
+        asked = request.head.memo.get("asked")
+        if asked is None:
+            asked = request.head.memo["asked"] = read_asked(request.head.headers)
+        intake = read_request(route, asked, request.body, new_id=self._new_id)
         if isinstance(intake, errors.Problem):
             self._turn_away(caller, request, route, intake)
             return None

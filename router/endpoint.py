@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from engines.engine import Dialect, Engine
 from router.intake import INTERNAL_HEADERS
+from router.wire.heads import RequestHead
 from router.wire.upstream import Pool
 
 _NOT_FORWARDED = INTERNAL_HEADERS | {
@@ -20,7 +21,7 @@ class Endpoint:
 
     __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
         id: str,  # noqa: A002 # the field's name everywhere
         *,
@@ -48,7 +49,7 @@ class Endpoint:
     def request_head(
         self,
         path: str,
-        headers: Sequence[tuple[bytes, bytes]],
+        caller: RequestHead,
         *,
         extra: Sequence[tuple[bytes, bytes]],
         request_id: bytes,
@@ -68,12 +69,13 @@ class Endpoint:
                 self._credentials,
             )
             self._starts[path] = start
-        parts = [start]
-        for header in headers:
-            name = header[0]
-            if name not in _NOT_FORWARDED and not (self._credentials and name in _CREDENTIALS):
-                parts.append(b"%b: %b\r\n" % header)
-        for header in extra:
-            parts.append(b"%b: %b\r\n" % header)
+        memo = "forwarded, keyless" if self._credentials else "forwarded"
+        forwarded = caller.memo.get(memo)
+        if forwarded is None:
+            dropped = _NOT_FORWARDED | _CREDENTIALS if self._credentials else _NOT_FORWARDED
+            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            caller.memo[memo] = forwarded
+        parts = [start, forwarded]
+        parts += [b"%b: %b\r\n" % header for header in extra]
         parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, length))
         return b"".join(parts)

@@ -13,7 +13,7 @@ from router.intake_body import Contents, max_tokens_of, read_body
 from router.intake_features import needs_of
 from router.intake_headers import INTERNAL_HEADERS, Asked, read_headers, urgency_of
 
-__all__ = ["INTERNAL_HEADERS", "Intake", "read_request"]
+__all__ = ["INTERNAL_HEADERS", "Intake", "read_asked", "read_request"]
 
 
 @dataclass(slots=True)
@@ -32,19 +32,24 @@ class Intake:
         return self.facts.id
 
 
+def read_asked(headers: Sequence[tuple[bytes, bytes]]) -> Asked | Problem:
+    """Read what the headers ask for, names in lower case. Never raises."""
+    try:
+        return read_headers(headers)
+    except BadRequest as bad:
+        return bad.problem
+
+
 def read_request(
-    route: Route,
-    headers: Sequence[tuple[bytes, bytes]],
-    body: bytes,
-    *,
-    new_id: Callable[[], str],
+    route: Route, asked: Asked | Problem, body: bytes, *, new_id: Callable[[], str]
 ) -> Intake | Problem:
-    """Read one request: header names in lower case, the whole body.
+    """Read one request: what its headers asked for, the whole body.
 
     Never raises, whatever the bytes. `new_id` is called where the caller sent no `X-Request-Id`.
     """
+    if isinstance(asked, Problem):
+        return asked
     try:
-        asked = read_headers(headers)
         document = _parse(body)
         contents = read_body(route, document)
     except BadRequest as bad:
@@ -54,6 +59,7 @@ def read_request(
         id=asked.request_id or new_id(),
         model=contents.model,
         needs=needs_of(route, contents.features),
+        streams=contents.stream,
         prompt_bytes=prompt.text_bytes,
         known_prompt_tokens=prompt.token_ids,
         max_tokens=max_tokens_of(route, contents),

@@ -84,9 +84,9 @@ class Exchange:
     @property
     def route(self) -> Route:
         """The inference route asked for."""
-        if self.request.route is None:
+        if self.request.head.route is None:
             raise RuntimeError("an exchange is begun for inference routes alone")
-        return self.request.route
+        return self.request.head.route
 
     # deciding
 
@@ -120,7 +120,7 @@ class Exchange:
         self._attempt = attempt
         head = endpoint.request_head(
             prepared.path,
-            self.request.headers,
+            self.request.head,
             extra=prepared.headers,
             request_id=self.intake.request_id.encode(),
             length=len(prepared.body),
@@ -332,15 +332,18 @@ class Exchange:
         attempt = self._attempt
         if attempt is None:
             return
-        timeouts = self._door.timeouts
         if self.paused_at:
-            if now - self.paused_at > timeouts.idle_s:
+            if now - self.paused_at > self._door.timeouts.idle_s:
                 self._caller.transport.abort()
             return
         if attempt.events > self.reported_events:
             fresh = attempt.events - self.reported_events
             self.reported_events = attempt.events
             self._door.dispatcher.progressed(attempt.flight, fresh, now)
+        self._time_out(attempt, now)
+
+    def _time_out(self, attempt: Attempt, now: float) -> None:
+        timeouts = self._door.timeouts
         if timeouts.total_s is not None and now - self.request.arrived > timeouts.total_s:
             attempt.time_out(
                 FailureKind.IDLE_TIMEOUT, f"not complete within {timeouts.total_s:g} s"
@@ -349,9 +352,8 @@ class Exchange:
             if now - attempt.last_at > timeouts.idle_s:
                 attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {timeouts.idle_s:g} s")
         elif now - attempt.asked_at > self._first_limit_s:
-            attempt.time_out(
-                FailureKind.FIRST_TOKEN_TIMEOUT, f"no answer within {self._first_limit_s:g} s"
-            )
+            limit = f"no answer within {self._first_limit_s:g} s"
+            attempt.time_out(FailureKind.FIRST_TOKEN_TIMEOUT, limit)
 
     @property
     def _first_limit_s(self) -> float:
@@ -370,7 +372,7 @@ class Exchange:
         """Choose how the body reaches the caller."""
         framing, intake = attempt.framing, self.intake
         edits = attempt.in_events and (attempt.prepared.repairs or intake.wants_receipt)
-        if self.request.http_1_0:
+        if self.request.head.http_1_0:
             inner = BARE
         elif framing.chunked and not edits:
             return AS_IT_CAME

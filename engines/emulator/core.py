@@ -7,7 +7,6 @@
 often `advance` is called, and on nothing else but the random source that was handed in.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -71,8 +70,6 @@ class EmulatedEngine:
         self._scheduler = self._loop.scheduler
         self._api = ApiServer(spec.profile.front)
         self._deliveries = Deliveries()
-        self._arriving: deque[tuple[float, Sequence]] = deque()
-        """Jobs that the API server is still at, with the time when the engine has them."""
         self._jobs: dict[str, Sequence] = {}
         """Jobs whose end has not been delivered."""
         self._aborted: list[Sequence] = []
@@ -103,7 +100,7 @@ class EmulatedEngine:
             return refused
         sequence = self._sequence(job, now)
         self._jobs[job.id] = sequence
-        self._arriving.append((self._api.accept(now, job.prompt_tokens), sequence))
+        self._api.accept(now, sequence)
         return Accepted()
 
     def abort(self, job_id: str, now: float) -> bool:
@@ -155,8 +152,8 @@ class EmulatedEngine:
         if self._hung_at is None:
             if self._loop.flight:
                 times.append(self._bound())
-            if self._arriving and self._loop.has_room:
-                times.append(max(self._arriving[0][0], self._resumed_at))
+            if self._api.incoming and self._loop.has_room:
+                times.append(max(self._api.next_ready_s(), self._resumed_at))
         return min(times, default=None)
 
     def advance(self, now: float) -> list[Event]:
@@ -173,7 +170,7 @@ class EmulatedEngine:
         blocks = scheduler.blocks
         return Gauges(
             running=len(scheduler.places),
-            waiting=scheduler.waiting + len(self._arriving),
+            waiting=scheduler.waiting + self._api.incoming,
             kv_capacity_tokens=blocks.total * blocks.block_tokens,
             kv_used_tokens=blocks.used * blocks.block_tokens,
             max_running=scheduler.max_running,
@@ -234,15 +231,15 @@ class EmulatedEngine:
         """Return when there is next something to decide."""
         loop = self._loop
         at = loop.flight[0].done_s if loop.flight else inf
-        if self._arriving and loop.has_room:
-            at = min(at, max(self._arriving[0][0], self._resumed_at))
+        if self._api.incoming and loop.has_room:
+            at = min(at, max(self._api.next_ready_s(), self._resumed_at))
         return at
 
     def _bound(self) -> float:
         loop = self._loop
-        if self._is_watched or (self._arriving and self._scheduler.evicts):
+        if self._is_watched or (self._api.incoming and self._scheduler.evicts):
             return loop.flight[0].done_s
-        return loop.bound(still=not self._arriving)
+        return loop.bound(still=not self._api.incoming)
 
     @property
     def _is_watched(self) -> bool:
@@ -253,7 +250,9 @@ class EmulatedEngine:
         """Pass over plain steps up to `now`, or up to the next arrival."""
         if self._is_watched:
             return False
-        until = min(now, nextafter(self._arriving[0][0], -inf)) if self._arriving else now
+        until = now
+        if self._api.incoming:
+            until = min(now, nextafter(self._api.next_ready_s(), -inf))
         times = self._loop.coast(until)
         tokens = self._scheduler.batch.size
         width_s = tokens * self._api.event_s
@@ -265,8 +264,9 @@ class EmulatedEngine:
 
     def _let_in(self, now: float) -> None:
         """Give the scheduler the jobs that the API server is through with."""
-        while self._arriving and self._arriving[0][0] <= now:
-            _, sequence = self._arriving.popleft()
+        if not self._api.incoming:
+            return
+        for sequence in self._api.let_in(now):
             evicted = self._scheduler.enqueue(sequence)
             self._fail(evicted, now, FailureCause.EVICTED)
 
@@ -288,6 +288,7 @@ class EmulatedEngine:
         again = self._scheduler.settle(step)
         for sequence in leaving:
             if sequence not in again:
+                self._api.close()
                 self._finish(sequence)
         self._clean_up()
 
@@ -312,8 +313,7 @@ class EmulatedEngine:
         """Deliver the token that ends a prefill: the very first one, or one of a later stay."""
         sequence.has_first = True
         if sequence.first_s is None:
-            at_s += self._api.first_delay_s(sequence.job.prompt_tokens)
-            at_s += self.faults.first_token_delay_s
+            at_s = self._api.open(sequence.job.prompt_tokens) + self.faults.first_token_delay_s
             sequence.first_s = sequence.last_s = at_s
             self._post(FirstToken(sequence.job.id, at_s))
         else:
@@ -377,7 +377,7 @@ class EmulatedEngine:
 
     def _forget(self, sequence: Sequence) -> None:
         """Take a job out of everything but the list of jobs."""
-        self._arriving = deque(entry for entry in self._arriving if entry[1] is not sequence)
+        self._api.forget(sequence)
         self._scheduler.drop(sequence)
         sequence.stay += 1
 

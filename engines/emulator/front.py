@@ -1,38 +1,71 @@
 """The API server in front of an engine, and the record of when decode steps were delivered."""
 
+from collections import deque
+from math import inf
+
 from engines.emulator.profiles import Front
+from engines.emulator.sequence import Sequence
 
 
 class ApiServer:
     """A single process, first come first served: requests in, tokens out."""
 
-    __slots__ = ("_costs", "free_s")
+    __slots__ = ("_costs", "_free_s", "_incoming", "_latest_s", "event_s")
 
     def __init__(self, costs: Front) -> None:
         self._costs = costs
-        self.free_s = 0.0
-        """When it is through with all that it was given."""
+        self._incoming: deque[tuple[float, Sequence]] = deque()
+        self._free_s = -inf
+        self._latest_s = -inf
+        """When the engine has the request that came last."""
+        self.event_s = costs.event_s
+        """Work per streamed token."""
 
     @property
-    def event_s(self) -> float:
-        """Work per streamed token."""
-        return self._costs.event_s
+    def incoming(self) -> int:
+        """Requests that the engine does not have yet."""
+        return len(self._incoming)
 
-    def accept(self, now: float, prompt_tokens: int) -> float:
-        """Take a request in; return when the engine has it."""
-        work_s = self._costs.accept_s + self._costs.accept_per_token_s * prompt_tokens
-        self.free_s = max(self.free_s, now) + work_s
-        return self.free_s
+    def accept(self, now: float, sequence: Sequence) -> None:
+        """Take a request in."""
+        costs = self._costs
+        work_s = costs.accept_s + costs.accept_per_token_s * sequence.prompt
+        self._free_s = max(self._free_s, now) + work_s
+        transit_s = costs.transit_s + costs.transit_per_token_s * sequence.prompt
+        self._latest_s = max(self._latest_s, self._free_s + transit_s)
+        self._incoming.append((self._latest_s, sequence))
+
+    def next_ready_s(self) -> float:
+        """Return when the engine has its next request; infinite where none is coming."""
+        return self._incoming[0][0] if self._incoming else inf
+
+    def let_in(self, now: float) -> list[Sequence]:
+        """Return the requests that have got to the engine by `now`, in order."""
+        ready: list[Sequence] = []
+        while self._incoming and self._incoming[0][0] <= now:
+            ready.append(self._incoming.popleft()[1])
+        return ready
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drop a request that the engine does not have yet."""
+        if self._incoming:
+            self._incoming = deque(entry for entry in self._incoming if entry[1] is not sequence)
 
     def send(self, now: float, tokens: int) -> float:
         """Send out one step's tokens; return when it turns to them."""
-        begun_s = max(self.free_s, now)
-        self.free_s = begun_s + tokens * self._costs.event_s
+        begun_s = max(self._free_s, now)
+        self._free_s = begun_s + tokens * self.event_s
         return begun_s
 
-    def first_delay_s(self, prompt_tokens: int) -> float:
-        """Return by how much a first token is later than others."""
-        return self._costs.transit_s + self._costs.first_per_token_s * prompt_tokens
+    def open(self, prompt_tokens: int) -> float:
+        """Begin an answer, after what is being sent; return when its first token is out."""
+        costs = self._costs
+        self._free_s += costs.open_s
+        return self._free_s + costs.open_per_token_s * prompt_tokens
+
+    def close(self) -> None:
+        """End an answer, after its last token."""
+        self._free_s += self._costs.close_s
 
 
 class Deliveries:

@@ -127,7 +127,7 @@ class StepLoop:
         clockwork, batch = self.clockwork, self.scheduler.batch
         size, kv_tokens = batch.size, batch.kv_tokens
         base_s, per_kv_s = clockwork.decode_base_s(size), clockwork.per_kv_s
-        launch_s, gpu_s = clockwork.decode_launch_s, clockwork.gpu_free_s
+        plan_s, gpu_s = clockwork.plan_s(size), clockwork.gpu_free_s
         calm = clockwork.until_hiccup
         flight = deque(step.done_s for step in self.flight)
         times: list[float] = []
@@ -135,8 +135,8 @@ class StepLoop:
             steps -= 1
             now = flight.popleft()
             times.append(now)
-            launched_s = now + launch_s
-            done_s = gpu_s = max(gpu_s, launched_s) + (base_s + per_kv_s * kv_tokens)
+            planned_s = now + plan_s
+            done_s = gpu_s = max(gpu_s, planned_s) + (base_s + per_kv_s * kv_tokens)
             kv_tokens += size
             if calm:
                 calm -= 1
@@ -144,7 +144,7 @@ class StepLoop:
                 done_s += clockwork.hiccup_now_s()
                 calm = clockwork.until_hiccup
             if flight:
-                flight[-1] = max(flight[-1], launched_s)
+                flight[-1] = max(flight[-1], planned_s)
                 done_s = max(done_s, flight[-1])
             flight.append(done_s)
         for step, done_s in zip(self.flight, flight, strict=True):

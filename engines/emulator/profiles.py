@@ -12,15 +12,6 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """Host time to launch one kind of step: log-normal around a median."""
-
-    median_s: float
-    sigma: float = 0.0
-    """Standard deviation of the logarithm; 0 is constant."""
-
-
-@dataclass(frozen=True, slots=True)
 class Hiccups:
     """Rare lateness of the host, per step; it delays what is seen, not the GPU."""
 
@@ -31,19 +22,38 @@ class Hiccups:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """Host time to launch a step with prefill: log-normal around a median, seldom much longer."""
+
+    busy_s: float = 0.0
+    """Median inside a busy engine."""
+    idle_s: float = 0.0
+    """Median where the engine had nothing to do."""
+    sigma: float = 0.0
+    """Standard deviation of the logarithm; 0 is constant."""
+    hiccups: Hiccups = Hiccups()
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
-    """The API server in front of an engine: one process that does one thing at a time."""
+    """What a request costs the API server in front of an engine, a single process."""
 
     accept_s: float = 0.0
-    """Work per request before the engine sees it."""
+    """Work before the engine has it."""
     accept_per_token_s: float = 0.0
     """The same, per prompt token."""
     transit_s: float = 0.0
-    """Latency that keeps nobody busy, on the way to a first token."""
-    first_per_token_s: float = 0.0
-    """Further delay of the first token, per prompt token."""
+    """Latency on the way to the engine that keeps nobody busy."""
+    transit_per_token_s: float = 0.0
+    """The same, per prompt token."""
+    open_s: float = 0.0
+    """Work on the first token."""
+    open_per_token_s: float = 0.0
+    """Latency of the first token that keeps nobody busy, per prompt token."""
     event_s: float = 0.0
     """Work per streamed token."""
+    close_s: float = 0.0
+    """Work after the last token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +72,17 @@ class Profile:
     jitter: float = 0.0
     """Sigma of a log-normal factor on the GPU time of steps with prefill."""
     graph_tokens: int = 512
-    """Most tokens in a step that CUDA graphs cover; an engine with few slots captures fewer."""
-    decode_launch_s: float = 0.0004
-    launch: Launch = Launch(0.0)
-    """A step with prefill that CUDA graphs cover."""
-    eager_launch: Launch = Launch(0.0)
-    """A step with prefill that they do not."""
-    idle_launch_s: float = 0.0
-    """Extra launch time of the first step after idling."""
+    """Most tokens in a step that CUDA graphs can cover; an engine with few slots captures fewer."""
+    plan_s: float = 0.0
+    """Host time to plan a step and to hand out what the one before yielded."""
+    plan_per_sequence_s: float = 0.0
+    """The same, per decode sequence."""
+    captured: Launch = Launch()
+    """A step that the engine's CUDA graphs cover."""
+    uncaptured: Launch = Launch()
+    """One that they could cover, had the engine captured more of them."""
+    large: Launch = Launch()
+    """One that no CUDA graph covers."""
     eager_decode_s: float = 0.0
     """Extra time of a decode step beyond the graphs."""
     hiccups: Hiccups = Hiccups()
@@ -80,26 +93,34 @@ _H100_HICCUPS = Hiccups(
     share=0.032,
     tail=((1.0, 0.001), (0.44, 0.005), (0.27, 0.010), (0.044, 0.020), (0.005, 0.035), (0.0, 0.055)),
 )
+_H100_LAUNCH_HICCUPS = Hiccups(
+    share=0.04, tail=((1.0, 0.008), (0.5, 0.018), (0.2, 0.035), (0.0, 0.055))
+)
 _H100_FRONT = Front(
-    accept_s=0.0018,
-    accept_per_token_s=1.45e-6,
-    transit_s=0.0015,
-    first_per_token_s=0.8e-6,
+    accept_s=0.0012,
+    accept_per_token_s=0.35e-6,
+    transit_s=0.0009,
+    transit_per_token_s=0.9e-6,
+    open_s=0.0012,
+    open_per_token_s=1.0e-6,
     event_s=0.000072,
+    close_s=0.001,
 )
 
 H100_8B = Profile(
     base_s=0.00646,
-    per_prefill_s=21.3e-6,
-    hidden_prefill=100,
+    per_prefill_s=22.0e-6,
+    hidden_prefill=120,
     per_attention_s=1.0e-9,
     per_sequence_s=12e-6,
-    per_kv_s=0.0439e-6,
+    per_kv_s=0.0425e-6,
     kv_tokens=464_000,
     jitter=0.02,
-    launch=Launch(0.0104, 0.27),
-    eager_launch=Launch(0.0215, 0.24),
-    idle_launch_s=0.002,
+    plan_s=0.00025,
+    plan_per_sequence_s=25e-6,
+    captured=Launch(0.0110, 0.0106, 0.26, _H100_LAUNCH_HICCUPS),
+    uncaptured=Launch(0.0188, 0.0170, 0.25, _H100_LAUNCH_HICCUPS),
+    large=Launch(0.0240, 0.0200, 0.23, _H100_LAUNCH_HICCUPS),
     hiccups=_H100_HICCUPS,
     front=_H100_FRONT,
 )
@@ -107,7 +128,9 @@ H100_8B = Profile(
 logs of vLLM 0.26.0."""
 
 _MODEST_HICCUPS = Hiccups(share=0.001, tail=((1.0, 0.02), (0.0, 0.05)))
-_MODEST_FRONT = Front(accept_s=0.003, accept_per_token_s=2e-6, transit_s=0.002, event_s=0.000046)
+_MODEST_FRONT = Front(
+    accept_s=0.002, accept_per_token_s=2e-6, open_s=0.001, event_s=0.000046, close_s=0.0008
+)
 
 A100_8B = Profile(
     base_s=0.0105,
@@ -118,8 +141,11 @@ A100_8B = Profile(
     per_kv_s=0.096e-6,
     kv_tokens=467_000,
     jitter=0.04,
-    launch=Launch(0.011, 0.25),
-    eager_launch=Launch(0.022, 0.25),
+    plan_s=0.00025,
+    plan_per_sequence_s=25e-6,
+    captured=Launch(0.011, 0.013, 0.25),
+    uncaptured=Launch(0.021, 0.019, 0.25),
+    large=Launch(0.024, 0.021, 0.25),
     hiccups=_MODEST_HICCUPS,
     front=_MODEST_FRONT,
 )
@@ -135,8 +161,11 @@ H100_70B_TP4 = Profile(
     per_kv_s=0.037e-6,
     kv_tokens=2_050_000,
     jitter=0.04,
-    launch=Launch(0.014, 0.25),
-    eager_launch=Launch(0.026, 0.25),
+    plan_s=0.0003,
+    plan_per_sequence_s=25e-6,
+    captured=Launch(0.014, 0.016, 0.25),
+    uncaptured=Launch(0.026, 0.024, 0.25),
+    large=Launch(0.030, 0.026, 0.25),
     hiccups=_MODEST_HICCUPS,
     front=_MODEST_FRONT,
 )
@@ -152,8 +181,11 @@ A100_70B_TP4 = Profile(
     per_kv_s=0.06e-6,
     kv_tokens=2_050_000,
     jitter=0.04,
-    launch=Launch(0.014, 0.25),
-    eager_launch=Launch(0.026, 0.25),
+    plan_s=0.0003,
+    plan_per_sequence_s=25e-6,
+    captured=Launch(0.014, 0.016, 0.25),
+    uncaptured=Launch(0.026, 0.024, 0.25),
+    large=Launch(0.030, 0.026, 0.25),
     hiccups=_MODEST_HICCUPS,
     front=_MODEST_FRONT,
 )
@@ -168,7 +200,6 @@ CPU_135M = Profile(
     per_kv_s=0.5e-6,
     kv_tokens=16_384,
     jitter=0.05,
-    decode_launch_s=0.0,
     hiccups=Hiccups(share=0.01, tail=((1.0, 0.002), (0.0, 0.02))),
     front=Front(accept_s=0.001, event_s=0.00003),
 )
@@ -183,7 +214,6 @@ STEADY = Profile(
     per_sequence_s=0.0,
     per_kv_s=0.0,
     kv_tokens=100_000,
-    decode_launch_s=0.0,
 )
 """No noise, no host, round numbers: 10 ms a step and 20 us a prompt token. For tests."""
 

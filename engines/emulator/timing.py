@@ -42,8 +42,11 @@ class Clockwork:
 
         Launching it keeps the host from seeing `previous`, the step in flight, finish.
         """
-        launched_s = now + self._launch_s(step, idle=idle) * self.slow_factor
-        begun_s = max(self.gpu_free_s, now + self._profile.decode_launch_s * self.slow_factor)
+        planned_s = now + self.plan_s(step.decodes)
+        launched_s = planned_s
+        if step.prefill:
+            launched_s += self._launch_s(step.prefill + step.decodes, idle=idle)
+        begun_s = max(self.gpu_free_s, planned_s)
         step.gpu_s = max(begun_s + self._gpu_s(step), launched_s)
         self.gpu_free_s = step.gpu_s
         step.done_s = step.gpu_s + self._hiccup_s()
@@ -62,15 +65,15 @@ class Clockwork:
         """GPU time per KV token of a decode."""
         return self._profile.per_kv_s * self.slow_factor
 
-    @property
-    def decode_launch_s(self) -> float:
-        """Host time before the GPU can begin a decode step."""
-        return self._profile.decode_launch_s * self.slow_factor
+    def plan_s(self, decodes: int) -> float:
+        """Return the host time before the GPU can begin a step."""
+        profile = self._profile
+        return (profile.plan_s + profile.plan_per_sequence_s * decodes) * self.slow_factor
 
     def hiccup_now_s(self) -> float:
         """Return how late the host is, where `until_hiccup` has come down to 0."""
         self.until_hiccup = self._gap()
-        return self._lateness_s()
+        return self._lateness_s(self._hiccups)
 
     def _gpu_s(self, step: Step) -> float:
         seconds = self.decode_base_s(step.decodes) + self.per_kv_s * step.kv_tokens
@@ -83,16 +86,21 @@ class Clockwork:
                 seconds *= exp(self._normal(0.0, profile.jitter))
         return seconds
 
-    def _launch_s(self, step: Step, *, idle: bool) -> float:
-        profile = self._profile
-        if not step.prefill:
-            return profile.decode_launch_s
-        fits = step.prefill + step.decodes <= self._graph_tokens
-        launch: Launch = profile.launch if fits else profile.eager_launch
-        seconds = launch.median_s
+    def _launch_s(self, tokens: int, *, idle: bool) -> float:
+        launch = self._launch(tokens)
+        seconds = launch.idle_s if idle else launch.busy_s
         if launch.sigma:
             seconds *= exp(self._normal(0.0, launch.sigma))
-        return seconds + profile.idle_launch_s if idle else seconds
+        if launch.hiccups.share and self._draw() < launch.hiccups.share:
+            seconds += self._lateness_s(launch.hiccups)
+        return seconds * self.slow_factor
+
+    def _launch(self, tokens: int) -> Launch:
+        if tokens > self._profile.graph_tokens:
+            return self._profile.large
+        if tokens > self._graph_tokens:
+            return self._profile.uncaptured
+        return self._profile.captured
 
     def _hiccup_s(self) -> float:
         if self.until_hiccup:
@@ -107,10 +115,10 @@ class Clockwork:
             return _NEVER
         return int(log(1.0 - self._draw()) / log(1.0 - share)) if share < 1.0 else 0
 
-    def _lateness_s(self) -> float:
+    def _lateness_s(self, hiccups: Hiccups) -> float:
         """Draw from the tail by linear interpolation between its points."""
         level = 1.0 - self._draw()
-        points = self._hiccups.tail
+        points = hiccups.tail
         for (above, short_s), (below, long_s) in pairwise(points):
             if level >= below:
                 return short_s + (long_s - short_s) * (above - level) / (above - below)

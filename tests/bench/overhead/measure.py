@@ -176,7 +176,8 @@ def started(target: Target, engine_port: int, cores: Cores) -> Iterator[Subject]
     ):
         place = Place(free_port(), engine_port, Path(directory))
         command = target.command(place)
-        with running(command, cores.proxy, log=log, cwd=ROOT) as process:
+        # A file takes what a proxy writes for every request; a pipe that nobody reads would not.
+        with running(command, cores.proxy, output=log, log=log, cwd=ROOT) as process:
             subject = Subject(target, place.port, process.pid)
             wait_until_it_answers(subject, lambda: process.poll() is not None, log)
             yield subject

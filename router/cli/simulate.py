@@ -2,18 +2,24 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from router.cli.load_options import (
+    add_load_arguments,
+    add_report_arguments,
+    as_json,
+    check_report_arguments,
+    workload_of,
+    write_files,
+)
 from router.document import ConfigError
-from router.report import charts, summary
+from router.report import summary
 from router.report.charts import ChartsMissing
+from router.report.rates import rates
 from router.report.summary import Entry
 from router.report.table import console, highest, table
 from router.simulation import fleet as fleets
@@ -21,17 +27,11 @@ from router.simulation.contenders import CONTENDERS, Contender, contender
 from router.simulation.fleet import load_fleet
 from router.simulation.run import Grid, Run, sweep
 from router.simulation.world import Pace
-from router.workload import load as workloads
-from router.workload.load import WORKLOAD, load_workload
+from router.workload.load import WORKLOAD
 from router.workload.rows import TraceError
-from router.workload.settings import Workload
 from router.workload.stream import nominal_rate
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 USUAL_POLICIES: Final = "headway,least_busy,round_robin"
-MOST_RATES: Final = 100
 EXAMPLE: Final = """\
 example:
   headway simulate
@@ -52,43 +52,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fleet", default="h100-8b", help=f"{', '.join(fleets.built_in_names())} or a TOML file"
     )
     parser.add_argument(
-        "--workload",
-        default="mixed",
-        help=f"{', '.join(workloads.built_in_names())} or a TOML file",
-    )
-    parser.add_argument(
         "--policy",
         default=USUAL_POLICIES,
         help=f"several, with commas: {', '.join(CONTENDERS)}, or a TOML file with [policy];"
         f" {USUAL_POLICIES} by default",
     )
-    parser.add_argument(
-        "--rate", help="requests a second, all together: 63, or from:to:step; else the workload's"
-    )
-    parser.add_argument("--cv", type=float, help="burstiness of all traffic drawn by chance")
-    parser.add_argument("--seconds", type=float, help="how long requests come, instead")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each, 1 by default")
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    add_load_arguments(parser)
     parser.add_argument(
         "--scrape", type=float, default=Pace().scrape_s, help="interval between gauges, s"
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument(
-        "--picture",
-        type=Path,
-        action="append",
-        default=[],
-        help="draw into a file, .svg or .png: attainment over the rate, or times to first token"
-        " where there is one rate",
-    )
+    add_report_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate; returns the exit status."""
     try:
-        for path in args.picture:
-            charts.fit_suffix(path)
-            charts.require_charts()
+        check_report_arguments(args)
         grid = _grid(args)
         found = document(grid, _simulate(grid))
     except (ConfigError, TraceError, ChartsMissing, ValueError) as error:
@@ -96,28 +75,16 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.writelines(f"headway simulate: {sentence}\n" for sentence in sentences)
         return 2
     if args.json:
-        sys.stdout.buffer.write(
-            orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        )
+        sys.stdout.write(as_json(found))
     else:
         _show(found)
-    for path in args.picture:
-        charts.save(_picture(found["rows"]), path)
+    write_files(args, "Policies in simulation", found, [])
     return 0
-
-
-def _picture(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draw what there is to see: a curve over the rate where there are several."""
-    if len({row["rate"] for row in rows}) > 1:
-        return charts.attainment_over_rate(rows)
-    return charts.first_token_curves(rows)
 
 
 def _grid(args: argparse.Namespace) -> Grid:
     """Return what the command line asks for; raises where it makes no sense."""
-    fleet, workload = load_fleet(args.fleet), _workload(args)
-    if args.seeds < 1:
-        raise ValueError(f"--seeds must be 1 or more, not {args.seeds}")
+    fleet, workload = load_fleet(args.fleet), workload_of(args)
     if not args.scrape > 0:
         raise ValueError(f"--scrape must be more than 0 s, not {args.scrape:g}")
     ids = [member.plan.id for member in fleet.members]
@@ -173,52 +140,11 @@ def document(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def rates(text: str) -> list[float]:
-    """Read `63`, `40,50` or `from:to:step`, the last included; raises ValueError."""
-    try:
-        numbers = [float(part) for part in text.replace(":", ",").split(",")]
-    except ValueError:
-        numbers = []
-    if text.count(":") == 2:  # noqa: PLR2004 - from, to, step
-        numbers = _steps(*numbers) if len(numbers) == 3 else []  # noqa: PLR2004 - the same
-    elif ":" in text:
-        numbers = []
-    if not numbers or not all(0 < rate < float("inf") for rate in numbers):
-        raise ValueError(
-            f"--rate {text!r} is no rate; 63, 40,50,60 or 40:80:10 would be, {MOST_RATES} at most"
-        )
-    return numbers
-
-
-def _steps(first: float, last: float, step: float) -> list[float]:
-    """Return the numbers from first to last; none where there is no way or it is too long."""
-    if not (step > 0 and first <= last and (last - first) / step < MOST_RATES):
-        return []
-    return [first + index * step for index in range(int((last - first) / step + 1e-9) + 1)]
-
-
 def _contenders(names: str) -> list[Contender]:
     found = [contender(name.strip()) for name in names.split(",") if name.strip()]
     if len({each.name for each in found}) < len(found) or not found:
         raise ValueError(f"--policy {names!r}: give one or more, each once")
     return found
-
-
-def _workload(args: argparse.Namespace) -> Workload:
-    workload = load_workload(args.workload)
-    if args.cv is not None:
-        if not 0 <= args.cv <= 20:  # noqa: PLR2004 - as the document allows
-            raise ValueError(f"--cv must be 0 to 20, not {args.cv:g}")
-        traffic = tuple(replace(each, cv=args.cv) for each in workload.traffic)
-        workload = replace(workload, traffic=traffic)
-    if args.seconds is not None:
-        if not 0 < args.seconds < float("inf"):
-            raise ValueError(f"--seconds must be more than 0, not {args.seconds:g}")
-        share = args.seconds / workload.duration_s
-        workload = replace(
-            workload, duration_s=args.seconds, warm_up_s=workload.warm_up_s * min(1.0, share)
-        )
-    return workload
 
 
 def _entries(runs: Sequence[Run]) -> list[Entry]:

@@ -97,8 +97,8 @@ class Router:
             for task in beside:
                 task.cancel()
             self.door.stop()
-            for endpoint in self.door.endpoints.values():
-                endpoint.pool.close()
+            for each in self.door.endpoints.values():
+                each.pool.close()
 
     def _join(
         self, endpoint: EndpointSettings, pool: str, certificates: ssl.SSLContext, spawn: Spawn

@@ -162,6 +162,4 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def _left_over(before: set[asyncio.Task[object]]) -> list[asyncio.Task[object]]:
     """Return the tasks that were started since and run still, those of fake engines left out."""
-    return [
-        task for task in asyncio.all_tasks() - before if "ScriptedEngine" not in repr(task)
-    ]
+    return [task for task in asyncio.all_tasks() - before if "ScriptedEngine" not in repr(task)]

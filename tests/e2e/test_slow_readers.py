@@ -168,7 +168,9 @@ async def test_a_caller_that_never_reads_the_last_answer_is_let_go_of():
 async def test_a_page_that_is_never_read_is_let_go_of():
     models = [f"model-{number}" for number in range(10_000)]
     async with (
-        serving(pool("p", "http://127.0.0.1:9", models=models), limits=Limits(keep_alive_s=0.3)) as router,
+        serving(
+            pool("p", "http://127.0.0.1:9", models=models), limits=Limits(keep_alive_s=0.3)
+        ) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         one.stop_reading()

@@ -1,5 +1,7 @@
 """Times as a histogram with narrow buckets: any number of them in little memory."""
 
+from bisect import bisect_left
+from itertools import accumulate
 from math import ceil, exp, log
 from typing import Final
 
@@ -48,12 +50,9 @@ class Distribution:
         if not self.count:
             return None
         rank = max(1, ceil(share * self.count))
-        seen = 0
-        for bucket in sorted(self.buckets):
-            seen += self.buckets[bucket]
-            if seen >= rank:
-                return min(_middle_s(bucket), self.most_s)
-        raise AssertionError("the buckets hold fewer times than were counted")
+        buckets = sorted(self.buckets)
+        upto = list(accumulate(self.buckets[bucket] for bucket in buckets))
+        return min(_middle_s(buckets[bisect_left(upto, rank)]), self.most_s)
 
     def cumulative(self) -> list[tuple[float, float]]:
         """Return (time, s; share of times up to it), ascending, one point a bucket."""

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from math import inf
 from random import Random
+from typing import Final
 
+LEAST_CV: Final = 1e-3
+"""Less variation than this is none."""
 RateStep = tuple[float, float]
 """(from when on, s; requests a second)."""
 
@@ -33,7 +36,7 @@ def arrivals(rng: Random, cv: float, steps: Sequence[RateStep], until_s: float) 
 
 def _gap(rng: Random, cv: float) -> float:
     """Draw a time between two arrivals, 1 in the mean."""
-    if cv == 0:
+    if cv < LEAST_CV:
         return 1.0
     if cv == 1:
         return rng.expovariate(1.0)

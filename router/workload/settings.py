@@ -44,7 +44,7 @@ class Traffic:
     output: Text | None = None
     """The same for the output."""
     trace: Text | None = None
-    """A trace by name or path, replayed with its own times, lengths and clients."""
+    """A trace by name or path, replayed with its own times, lengths and clients, again and again."""
     speed: Annotated[float, Gt(0)] = 1.0
     """The trace's times are divided by it."""
     spread_s: Annotated[float, Ge(0)] = 0.0

@@ -167,15 +167,22 @@ def _time(path: Path, row: Row) -> float:
 
 
 def _replayed(traffic: Traffic, order: int, until_s: float, rng: Random) -> Iterator[_Body]:
+    """Yield a trace's requests; one that is over too soon begins again after a mean gap."""
     path = trace_path(traffic.trace or "")
-    rows: Iterator[tuple[float, Row]] = ((_time(path, row), row) for row in read_rows(path))
-    if traffic.spread_s:
-        rows = _spread(path, rows, traffic.spread_s, rng)
-    for trace_s, row in rows:
-        at_s = trace_s / traffic.speed
-        if at_s >= until_s:
-            return
-        yield _Body(at_s, order, row.prompt_tokens, row.output_tokens, row.client, row.prefix)
+    begun_s = 0.0
+    while True:
+        rows: Iterator[tuple[float, Row]] = ((_time(path, row), row) for row in read_rows(path))
+        if traffic.spread_s:
+            rows = _spread(path, rows, traffic.spread_s, rng)
+        number, at_s = 0, begun_s
+        for number, (trace_s, row) in enumerate(rows, start=1):  # noqa: B007 - a count is left
+            at_s = begun_s + trace_s / traffic.speed
+            if at_s >= until_s:
+                return
+            yield _Body(at_s, order, row.prompt_tokens, row.output_tokens, row.client, row.prefix)
+        if at_s == begun_s:
+            return  # all at one time: nothing says when they would come again
+        begun_s = at_s + (at_s - begun_s) / number
 
 
 def _spread(

@@ -89,6 +89,10 @@ class EmulatedEngine:
         """Jobs that have been taken and whose end has not been delivered."""
         return len(self._jobs)
 
+    def holds(self, job_id: str) -> bool:
+        """Say whether a job's end is yet to be delivered."""
+        return job_id in self._jobs
+
     def submit(self, job: Job, now: float) -> Accepted | Refused:
         """Hand a job in. An accepted one ends with one Finished or Failed, unless aborted."""
         self._catch_up(now)
@@ -155,6 +159,12 @@ class EmulatedEngine:
             if self._api.incoming and self._loop.has_room:
                 times.append(max(self._api.next_ready_s(), self._resumed_at))
         return min(times, default=None)
+
+    def step_ends_s(self) -> float | None:
+        """Return when the step that runs is complete: infinite in a hang, None where none runs."""
+        if not self._loop.flight:
+            return None
+        return self._loop.flight[0].done_s if self._hung_at is None else inf
 
     def advance(self, now: float) -> list[Event]:
         """Let time pass; return what has been delivered since the last call, in order."""

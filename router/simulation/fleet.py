@@ -134,7 +134,7 @@ def _knobs(pool: EnginePool, index: int, flaws: list[Flaw]) -> Knobs | None:
     """Return an engine's flags, or None where they are wrong, which is added to `flaws`."""
     kind = _KNOBS.get(pool.engine)
     if kind is None:
-        message = unknown("emulated engine", pool.engine, _KNOBS)
+        message = unknown("emulated engine", pool.engine.value, [each.value for each in _KNOBS])
         flaws.append(Flaw(place(("pools", index, "engine")), message))
         return None
     hints = get_type_hints(kind)

@@ -48,7 +48,13 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="headway-demo-") as folder:
             port = args.port or free_port()
             with stage(Path(folder), port, lambda step: console.print(f"- {step}")) as running:
-                console.print(screen.invitation(running.url, running.pools), highlight=False)
+                # Not wrapped: a command that is to be copied must stay one line.
+                console.print(
+                    screen.invitation(running.url, running.pools),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
                 tally, elapsed_s = asyncio.run(_perform(running, args.seconds, console))
     except EngineMissing as missing:
         return _fail(2, missing)

@@ -67,7 +67,7 @@ TOPICS = (
 CROWD = (
     Callers(
         SlaClass.INTERACTIVE,
-        Targets(first_token_s=1.0, per_token_s=0.15),
+        Targets(first_token_s=1.5, per_token_s=0.15),
         max_tokens=20,
         questions=("In one short sentence: what is {}?", "Give me one surprising fact about {}."),
         arrivals_per_s=0.5,

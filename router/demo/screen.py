@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from engines.launch.llamacpp import MODEL
@@ -54,22 +54,23 @@ def _targets(row: Row) -> str:
     return ", ".join(f"{name} {seconds:g} s" for name, seconds in named if seconds is not None)
 
 
-def invitation(url: str, pools: Sequence[Pool]) -> RenderableType:
+def invitation(url: str, pools: Sequence[Pool]) -> str:
     """Return how to try the router while it runs: with curl, and with the SDK."""
     engines = "\n".join(
         f"  {pool.name}: llama.cpp with {pool.slots} slots, {pool.engine_url}" for pool in pools
     )
-    return Group(
-        f"\nThe router is at {url}/v1, before two engines:\n{engines}\n",
-        "Try it while it runs:\n"
-        f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        "    -H 'X-SLA-Class: interactive' -H 'X-SLA-TTFT-Ms: 500' -d '{"
-        f'"model": "{MODEL}", "stream": true, "max_tokens": 32, '
-        '"messages": [{"role": "user", "content": "Hello!"}]}\'\n'
-        "or with the OpenAI SDK:\n"
-        f'  OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create('
-        f'model="{MODEL}", …)\n',
-    )
+    return f"""
+The router is at {url}/v1, before two engines:
+{engines}
+
+Try it while it runs:
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -H 'X-SLA-Class: interactive' -H 'X-SLA-TTFT-Ms: 1500' \\
+    -d '{{"model": "{MODEL}", "stream": true, "max_tokens": 32, \
+"messages": [{{"role": "user", "content": "Hello!"}}]}}'
+or with the OpenAI SDK:
+  OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create(model="{MODEL}", …)
+"""
 
 
 def summary(tally: Tally, elapsed_s: float, url: str) -> dict[str, object]:

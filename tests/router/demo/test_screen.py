@@ -89,11 +89,17 @@ def test_the_last_line_is_json_with_a_figure_for_each_column(tally):
 
 
 def test_the_invitation_names_the_address_for_curl_and_for_the_sdk():
-    text = shown(screen.invitation("http://127.0.0.1:8080", POOLS))
+    text = screen.invitation("http://127.0.0.1:8080", POOLS)
 
     assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in text
     assert 'OpenAI(base_url="http://127.0.0.1:8080/v1"' in text
     assert "throughput: llama.cpp with 8 slots, http://127.0.0.1:9002" in text
+
+
+def test_the_curl_command_sends_a_body_that_is_json():
+    _, _, body = screen.invitation("http://127.0.0.1:8080", POOLS).partition("-d '")
+
+    assert json.loads(body.partition("'")[0])["stream"] is True
 
 
 def test_the_configuration_holds_a_pool_for_each_engine():

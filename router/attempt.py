@@ -28,6 +28,7 @@ TAIL_BUFFERS = 4
 """Usage stands in the last events: usage, end of stream, end marker, and one to spare."""
 
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+LONGEST_EVENT_END = 4
 
 _FAILURES = {
     FaultKind.BUSY: FailureKind.BUSY,
@@ -211,7 +212,7 @@ class Attempt:
             self.events += part.count(b"data:")
         if self._held:
             self._hold(relay, payload)
-            if done or self._held_bytes > MAX_HELD_BYTES or self._ends_whole(payload):
+            if done or self._held_bytes > MAX_HELD_BYTES or self._ends_whole(self._held_payload):
                 self._pass_on_held()
         elif done or self._ends_whole(payload):
             self._asker.pass_on(relay, payload)
@@ -224,7 +225,13 @@ class Attempt:
         """Return whether what came so far can be followed by an event of ours."""
         if not self.in_events:
             return True
-        return bool(payload) and payload[-1].endswith(EVENT_ENDS) and self.framing.between
+        if not payload:
+            return False
+        last = payload[-1]
+        if len(last) < LONGEST_EVENT_END:
+            # The blank line itself may have been cut.
+            last = b"".join(payload[-LONGEST_EVENT_END:])
+        return last.endswith(EVENT_ENDS) and self.framing.between
 
     def _hold(self, relay: bytes, payload: Sequence[bytes]) -> None:
         self._held.append(relay)

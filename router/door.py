@@ -7,14 +7,15 @@ here awaits, so that no decision is ever made on a state that has moved on.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from engines.engine import Fault, Route
 from policies.commands import Send
 from policies.dispatcher import Dispatcher
-from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
+from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
-from router import errors
+from router import declined, errors
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
@@ -104,6 +105,16 @@ class Door:
                 }
             )
         caller.finished(keep_alive=request.keep_alive)
+
+    def unsupported(self, facts: RequestFacts, refusal: Refuse) -> errors.Problem:
+        """Answer needs that no endpoint of the model offers; where each is, but not together, all.
+
+        Of those only the features: leaving one of them out mends the request.
+        """
+        plans = [each.plan for each in self.dispatcher.endpoints.values()]
+        offered = [plan.offers for plan in plans if facts.model in plan.models]
+        missing = facts.needs.difference(*offered) or facts.needs.difference(Route)
+        return replace(declined.unsupported(missing, facts.model), message=refusal.detail)
 
     # the queue
 

@@ -244,8 +244,12 @@ class Exchange:
             door.pump(attempt.last_at)
 
     def _refuse(self, refusal: Refuse, sla_class: SlaClass) -> None:
-        self._door.note_refusal(self, refusal, sla_class)
-        problem = declined.refused(refusal)
+        door = self._door
+        door.note_refusal(self, refusal, sla_class)
+        if refusal.reason is RefusalReason.UNSUPPORTED:
+            problem = door.unsupported(self.intake.facts, refusal)
+        else:
+            problem = declined.refused(refusal)
         self._finish_with(problem, End(self, None, problem.status, sla_class, refusal=refusal))
 
     def _finish_with(self, problem: errors.Problem, end: End) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from engines.engine import Engine, Fault, FaultKind, Question, Route, TokenUsage
 from engines.sse import last_events
+from policies.admission import shutting_down
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
 from policies.fleet import Flight
@@ -386,8 +387,21 @@ class Exchange:
 
     def stop(self) -> None:
         """End with an error, at once: the server cannot wait any longer."""
-        if self._attempt is not None:
-            self._attempt.time_out(FailureKind.IDLE_TIMEOUT, "the router is shutting down")
+        attempt, ticket = self._attempt, self._ticket
+        if ticket is not None:
+            self._give_back(Ending.ABANDONED)
+            self._refuse(shutting_down(), ticket.ask.sla_class)
+        elif attempt is not None:
+            problem, flight, begun = declined.shutting_down(), attempt.flight, attempt.begun
+            attempt.drop()
+            self._give_back(Ending.ABANDONED)
+            if begun:
+                self._break_off(attempt, problem)
+                outcome = self._outcome(attempt, _NO_USAGE)
+                end = self._end_of(flight, Ending.FAILED, attempt.head.status, outcome)
+                self._end(end, keep_alive=False)
+            else:
+                self._finish_with(problem, self._end_of(flight, Ending.FAILED, problem.status))
 
     # the caller's view of the answer
 

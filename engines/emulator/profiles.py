@@ -104,7 +104,7 @@ _H100_FRONT = Front(
     open_s=0.0012,
     open_per_token_s=1.0e-6,
     event_s=0.000072,
-    close_s=0.001,
+    close_s=0.0015,
 )
 
 H100_8B = Profile(
@@ -113,13 +113,13 @@ H100_8B = Profile(
     hidden_prefill=120,
     per_attention_s=1.0e-9,
     per_sequence_s=12e-6,
-    per_kv_s=0.0425e-6,
+    per_kv_s=0.0415e-6,
     kv_tokens=464_000,
     jitter=0.02,
     plan_s=0.00025,
     plan_per_sequence_s=25e-6,
-    captured=Launch(0.0110, 0.0106, 0.26, _H100_LAUNCH_HICCUPS),
-    uncaptured=Launch(0.0188, 0.0170, 0.25, _H100_LAUNCH_HICCUPS),
+    captured=Launch(0.0108, 0.0103, 0.26, _H100_LAUNCH_HICCUPS),
+    uncaptured=Launch(0.0195, 0.0170, 0.25, _H100_LAUNCH_HICCUPS),
     large=Launch(0.0240, 0.0200, 0.23, _H100_LAUNCH_HICCUPS),
     hiccups=_H100_HICCUPS,
     front=_H100_FRONT,

@@ -6,9 +6,8 @@ and not read again, and neither is what was concluded from it.
 """
 
 import re
-from typing import Any
-
 from collections.abc import Sequence
+from typing import Any
 
 import httptools
 

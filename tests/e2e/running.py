@@ -29,7 +29,7 @@ PATIENCE_S = 10.0
 """How long anything may take that is waited for; only a test that fails gets there."""
 
 
-def pool(  # noqa: PLR0913 # every key of a pool that some test sets
+def pool(  # every key of a pool that some test sets
     name: str,
     *engines: ScriptedEngine | str,
     kind: Kind = Kind.OPENAI,

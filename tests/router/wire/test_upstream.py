@@ -358,7 +358,7 @@ async def test_hanging_up_reaches_the_engine(group):
         assert task is not None
         await task
         heard.connection.drop()
-        while pool.open_connections:  # noqa: ASYNC110 # the close is seen once the loop has turned
+        while pool.open_connections:  # the close is seen once the loop has turned
             await asyncio.sleep(0)
 
         assert heard.failure is None

@@ -1,0 +1,1 @@
+"""How each kind of engine speaks HTTP: pure functions from values to bytes."""

@@ -31,6 +31,11 @@ def as_class(sla_class, **more):
     return {"x-sla-class": sla_class, **more}
 
 
+async def until_active(router, count):
+    """Wait until the router has so many requests."""
+    await until(lambda: len(router.router.door.active) == count)
+
+
 class Held:
     """Answers each request once it is told to."""
 
@@ -153,7 +158,7 @@ async def test_those_who_wait_are_served_in_order_of_coming():
         for number in range(6):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number))))
-            await until(lambda number=number: len(router.router.door.active) == number + 1)
+            await until_active(router, number + 1)
             callers.append(one)
         held.release.set()
         answers = [await one.answer() for one in callers]
@@ -175,7 +180,7 @@ async def test_the_urgent_pass_those_who_wait():
         for number, sla_class in enumerate(("standard", "bulk", "standard", "interactive")):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number)), as_class(sla_class)))
-            await until(lambda number=number: len(router.router.door.active) == number + 1)
+            await until_active(router, number + 1)
         held.release.set()
         await until(lambda: len(engine.calls) == 4)
 

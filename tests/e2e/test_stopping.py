@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+from typing import Any
 
 import pytest
 
@@ -193,7 +194,8 @@ async def test_a_fault_of_our_own_costs_its_connection_and_no_slot():
         serving(pool("p", engine, slots=1)) as router,
         caller(router.port) as one,
     ):
-        router.router.door.endpoints["p-0"].engine = FaultyEngine()
+        endpoint: Any = router.router.door.endpoints["p-0"]
+        endpoint.engine = FaultyEngine()
         loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
         try:
             await one.send(request(chat()))

@@ -61,7 +61,7 @@ class Exchange:
 
     __slots__ = (
         "_attempt", "_caller", "_door", "_flight", "_head", "_relay", "_ticket", "attempts",
-        "ended", "intake", "paused_at", "reported_events", "request", "router_s",
+        "_unread_bytes", "ended", "intake", "paused_at", "reported_events", "request", "router_s",
     )  # fmt: skip
 
     def __init__(self, door: "Door", caller: Inbound, request: Incoming, intake: Intake) -> None:
@@ -80,7 +80,8 @@ class Exchange:
         self.router_s = 0.0
         """The router's own time: from the request's last byte to the first byte sent on."""
         self.paused_at = 0.0
-        """When the caller stopped reading; 0 while it reads."""
+        """When the caller stopped reading, or last read a little; 0 while it reads."""
+        self._unread_bytes = 0
         self.reported_events = 0
 
     @property
@@ -344,6 +345,7 @@ class Exchange:
     def pause_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
         self.paused_at = self._door.clock()
+        self._unread_bytes = self._caller.transport.get_write_buffer_size()
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.connection.pause()
 
@@ -360,7 +362,10 @@ class Exchange:
         if attempt is None:
             return
         if self.paused_at:
-            if now - self.paused_at > self._door.timeouts.idle_s:
+            unread_bytes = self._caller.transport.get_write_buffer_size()
+            if unread_bytes < self._unread_bytes:
+                self.paused_at, self._unread_bytes = now, unread_bytes
+            elif now - self.paused_at > self._door.timeouts.idle_s:
                 self._caller.transport.abort()
             return
         if attempt.events > self.reported_events:

@@ -127,7 +127,8 @@ class Inbound(asyncio.Protocol):
         self._flow: FlowControl | None = None
         self._busy = False
         self._paused_at: float | None = None
-        """When the caller stopped reading; None while it reads."""
+        """When the caller stopped reading, or last read a little; None while it reads."""
+        self._unread_bytes = 0
         self._queue: deque[Incoming] = deque()
         self._last_request = False
         """The server is stopping: close as soon as the present answer ends."""
@@ -195,6 +196,7 @@ class Inbound(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Hold the answer back: the caller reads too slowly (asyncio)."""
         self._paused_at = self._door.clock()
+        self._unread_bytes = self.transport.get_write_buffer_size()
         if self._exchange is not None:
             self._exchange.pause_writing()
         elif self._flow is not None:
@@ -445,7 +447,10 @@ class Inbound(asyncio.Protocol):
         An exchange sees itself to a caller that does not read; of all else it is seen here.
         """
         if self._paused_at is not None and self._exchange is None:
-            if now >= self._paused_at + self._limits.keep_alive_s:
+            unread_bytes = self.transport.get_write_buffer_size()
+            if unread_bytes < self._unread_bytes:
+                self._paused_at, self._unread_bytes = now, unread_bytes
+            elif now >= self._paused_at + self._limits.keep_alive_s:
                 self.transport.abort()
             return
         if now < self._deadline or self._busy:

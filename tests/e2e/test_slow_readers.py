@@ -90,6 +90,36 @@ async def test_a_caller_that_stops_reading_for_too_long_is_hung_up_on():
         assert [line["outcome"] for line in router.log] == ["abandoned"]
 
 
+async def test_a_caller_that_reads_slowly_is_not_taken_for_one_that_stopped():
+    """It takes longer for what is buffered than a stream may stand still."""
+    text, read = b"x" * 900_000, asyncio.Event()
+
+    async def bursting(call):
+        await call.begin_stream()
+        await call.say_chunk(b"data: %b\n\n" % text)
+        await read.wait()
+        await call.end_stream()
+
+    async with (
+        scripted_engine(bursting) as engine,
+        serving(
+            pool("p", engine), send_bytes=WINDOW_BYTES, timeouts=Timeouts(idle_s=0.6)
+        ) as router,
+        caller(router.port, window_bytes=WINDOW_BYTES) as one,
+    ):
+        await one.send(request(chat(stream=True)))
+        await one.begin()
+        for _ in range(15):
+            one.stop_reading()
+            await asyncio.sleep(0.1)
+            one.read_on()
+            await asyncio.sleep(0)
+        read.set()
+        body = await one.rest()
+
+        assert body == b"data: %b\n\ndata: [DONE]\n\n" % text
+
+
 async def test_a_slow_reader_does_not_spoil_the_connection_for_those_after_it():
     """Its answer was complete before it could be written, so its connection went to another."""
     large = b'"%b"' % (b"z" * 900_000)

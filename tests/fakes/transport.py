@@ -12,6 +12,8 @@ class FakeTransport(asyncio.Transport):
         self.closed = False
         self.aborted = False
         self.ended = False
+        self.unread = 0
+        """Bytes that the other side did not read yet."""
 
     def write(self, data) -> None:
         """Remember; a closing transport drops what is written, as real ones do."""
@@ -21,6 +23,10 @@ class FakeTransport(asyncio.Transport):
     def writelines(self, list_of_data) -> None:
         """Remember all."""
         self.write(b"".join(list_of_data))
+
+    def get_write_buffer_size(self) -> int:
+        """Return what is left to be read."""
+        return self.unread
 
     def can_write_eof(self) -> bool:
         """Say yes, as TCP does."""

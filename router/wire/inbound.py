@@ -163,7 +163,7 @@ class Inbound(asyncio.Protocol):
         if state is _State.LINGER:
             return
         self._whole = None
-        if state is _State.IDLE and not self._head_bytes:
+        if state is _State.IDLE and not self._head_bytes and self._problem is None:
             known = self._door.known.find(data, self._limits.max_body_bytes)
             if known is None:
                 self._whole = data
@@ -313,11 +313,10 @@ class Inbound(asyncio.Protocol):
         A server may ignore the wish (RFC 9110, section 7.8), and Java's client sends it with
         every request; but the parser takes what follows the head for the other protocol's.
         """
-        request = self._queue.pop() if self._queue else self._request
         self._parser = httptools.HttpRequestParser(self)
         if self._problem is not None:
-            self.data_received(b"")
             return
+        request = self._queue.pop() if self._queue else self._request
         lines = [
             b"%b: %b\r\n" % (name, value)
             for name, value in request.head.headers

@@ -178,6 +178,32 @@ def test_too_many_requests_sent_ahead_are_refused_behind_the_others(idle_loop):
     assert transport.ended
 
 
+def test_nothing_is_taken_behind_a_request_that_was_one_too_many(idle_loop):
+    """It would be answered in the place of the one that was left out."""
+    door = FakeDoor()
+    inbound, transport = connected(door, idle_loop)
+    for _ in range(MAX_PIPELINED + 2):
+        inbound.data_received(GOOD)
+    inbound.finished(keep_alive=True)
+    inbound.data_received(GOOD)
+    door.answers = True
+    inbound.finished(keep_alive=True)
+
+    assert len(door.begun) == MAX_PIPELINED + 1
+    assert transport.ended
+
+
+@pytest.mark.parametrize("second", [b"CONNECT r:80 HTTP/1.1\r\nhost: r:80\r\n\r\n"])
+def test_a_refusal_takes_its_turn_behind_a_good_request(second, idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD + second)
+
+    assert len(door.begun) == 1
+    assert transport.written.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 400" in transport.written
+
+
 def test_a_caller_that_awaits_leave_to_send_gets_it(idle_loop):
     inbound, transport = connected(FakeDoor(), idle_loop)
     inbound.data_received(

@@ -203,5 +203,7 @@ def _read(raw: bytes) -> AnswerHead:
     try:
         parser.feed_data(raw)
         return AnswerHead(parser.get_status_code(), reader.headers, keep=parser.should_keep_alive())
+    except httptools.HttpParserUpgrade as error:
+        raise HeadError("it changes to another protocol, which nobody asked for") from error
     except httptools.HttpParserError as error:
         raise HeadError(str(error)) from error

@@ -244,6 +244,10 @@ RESET = "the connection was reset"
         ),
         pytest.param(saying(b"garbage\r\n\r\n"), FailureKind.BROKEN, "malformed", id="garbage"),
         pytest.param(
+            saying(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"),
+            FailureKind.BROKEN, "another protocol", id="another protocol",
+        ),
+        pytest.param(
             saying(b"HTTP/1.1 200 OK\r\nx: " + b"y" * (MAX_HEAD_BYTES + 1)),
             FailureKind.BROKEN, "64 KiB", id="endless line",
         ),

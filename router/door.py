@@ -20,6 +20,7 @@ from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import read_asked, read_request
+from router.intake_headers import read_request_id
 from router.log import AccessLog, RequestLine
 from router.metrics import Metrics
 from router.proxy import ANTHROPIC, End, Exchange
@@ -94,15 +95,17 @@ class Door:
     def _turn_away(
         self, caller: Inbound, request: Incoming, route: Route, problem: errors.Problem
     ) -> None:
+        request_id = read_request_id(request.head.headers) or self._new_id()
         caller.answer(
             problem.status,
-            errors.headers(problem),
+            [(b"x-request-id", request_id.encode()), *errors.headers(problem)],
             errors.body(problem, anthropic=route in ANTHROPIC),
             close=not request.keep_alive,
         )
         if self._access_log is not None:
             self._access_log.ended(
                 {
+                    "request_id": request_id,
                     "route": route,
                     "status": problem.status,
                     "outcome": "malformed",

@@ -60,8 +60,21 @@ class Exchange:
     """One request from its arrival to the last byte of its answer."""
 
     __slots__ = (
-        "_attempt", "_caller", "_door", "_flight", "_head", "_relay", "_ticket", "attempts",
-        "_unread_bytes", "ended", "intake", "paused_at", "reported_events", "request", "router_s",
+        "_attempt",
+        "_caller",
+        "_door",
+        "_flight",
+        "_head",
+        "_relay",
+        "_ticket",
+        "_unread_bytes",
+        "attempts",
+        "ended",
+        "intake",
+        "paused_at",
+        "reported_events",
+        "request",
+        "router_s",
     )  # fmt: skip
 
     def __init__(self, door: "Door", caller: Inbound, request: Incoming, intake: Intake) -> None:

@@ -127,12 +127,17 @@ async def test_a_request_has_one_id_everywhere(given):
         assert router.log[0]["request_id"] == id_
 
 
-async def test_an_error_has_the_requests_id_too():
+@pytest.mark.parametrize("document", [chat(model="x"), b"{"], ids=["refused", "malformed"])
+@pytest.mark.parametrize("given", ["mine", None])
+async def test_an_error_has_the_requests_id_too(document, given):
     async with scripted_engine(OK) as engine, serving(pool("p", engine)) as router:
-        answer = await ask(router.port, chat(model="x"), {"x-request-id": "mine"})
+        answer = await ask(router.port, document, {"x-request-id": given} if given else None)
 
-        assert answer.status == 404
-        assert answer.header("x-request-id") == "mine"
+        id_ = answer.header("x-request-id")
+        assert answer.status in {400, 404}
+        assert id_
+        assert given is None or id_ == given
+        assert router.log[0]["request_id"] == id_
 
 
 ENGINES_HEAD = (

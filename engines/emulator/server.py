@@ -196,7 +196,7 @@ class EngineServer:
             return
         now = self.now()
         ask = replace(ask, created=self.site.started + int(now / self._pace))
-        jobs = ask.jobs(self._serial, self.site)
+        jobs = ask.jobs(self._serial, self.site) if ask.flaw is None else ()
         exchange = Exchange(ask, self.site, self.face, connection, jobs, now)
         self._of_connection[connection] = exchange
         problem = ask.flaw or self._submit(exchange, now)

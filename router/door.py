@@ -7,14 +7,15 @@ here awaits, so that no decision is ever made on a state that has moved on.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from engines.engine import Fault, Route
 from policies.commands import Send
 from policies.dispatcher import Dispatcher
-from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
+from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
-from router import errors
+from router import declined, errors
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
@@ -82,7 +83,12 @@ class Door:
         exchange = Exchange(self, caller, request, intake)
         self.active.add(exchange)
         now = request.arrived
-        exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        try:
+            exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        except Exception:
+            # The connection ends with the error: what was taken for it is given back.
+            exchange.caller_left()
+            raise
         return None if exchange.ended else exchange
 
     def _turn_away(
@@ -104,6 +110,16 @@ class Door:
                 }
             )
         caller.finished(keep_alive=request.keep_alive)
+
+    def unsupported(self, facts: RequestFacts, refusal: Refuse) -> errors.Problem:
+        """Answer needs that no endpoint of the model offers; where each is, but not together, all.
+
+        Of those only the features: leaving one of them out mends the request.
+        """
+        plans = [each.plan for each in self.dispatcher.endpoints.values()]
+        offered = [plan.offers for plan in plans if facts.model in plan.models]
+        missing = facts.needs.difference(*offered) or facts.needs.difference(Route)
+        return replace(declined.unsupported(missing, facts.model), message=refusal.detail)
 
     # the queue
 
@@ -160,9 +176,13 @@ class Door:
         self.pump(now)
 
     def stop(self) -> None:
-        """End every exchange that is left, each with an error of its own."""
-        for exchange in tuple(self.active):
+        """End every exchange that is left, each with an error of its own; nothing comes after."""
+        self.dispatcher.stop(self.clock())
+        # First those who wait, so that nobody is sent to a slot that falls free now.
+        for exchange in (*self._waiting.values(), *self.active):
             exchange.stop()
+        if self._wake is not None:
+            self._wake.cancel()
 
     # what is noted
 

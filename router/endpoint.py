@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from engines.engine import Dialect, Engine
 from router.intake import INTERNAL_HEADERS
-from router.wire.heads import RequestHead
+from router.wire.heads import RequestHead, nominated
 from router.wire.upstream import Pool
 
 _NOT_FORWARDED = INTERNAL_HEADERS | {
@@ -12,6 +12,7 @@ _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"content-length",
     b"expect",
     b"host",
+    b"x-request-id",
 }
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 
@@ -72,7 +73,9 @@ class Endpoint:
         memo = "forwarded, keyless" if self._credentials else "forwarded"
         forwarded = caller.memo.get(memo)
         if forwarded is None:
-            dropped = _NOT_FORWARDED | _CREDENTIALS if self._credentials else _NOT_FORWARDED
+            dropped = _NOT_FORWARDED | nominated(caller.headers)
+            if self._credentials:
+                dropped |= _CREDENTIALS
             forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
             caller.memo[memo] = forwarded
         parts = [start, forwarded]

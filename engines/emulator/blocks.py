@@ -46,10 +46,11 @@ class BlockPool:
 
     def take(self, blocks: int) -> bool:
         """Take private blocks; False, and nothing is taken, where there are too few."""
-        if blocks > self.free:
+        if blocks > self.total - self._used:
             return False
         self._used += blocks
-        self._make_room()
+        if self._idle:
+            self._make_room()
         return True
 
     def give(self, blocks: int) -> None:

@@ -83,6 +83,7 @@ class EmulatedEngine:
         self._resumed_at = -inf
         self._frozen: Gauges | None = None
         self._tally = _Tally()
+        self._watch()
 
     @property
     def jobs(self) -> int:
@@ -121,6 +122,7 @@ class EmulatedEngine:
         self._delivered = [event for event in self._delivered if event.job_id != job_id]
         if self._loop.flight and sequence in self._scheduler.places:
             self._aborted.append(sequence)
+            self._watch()
         else:
             self._forget(sequence)
         return True
@@ -134,6 +136,7 @@ class EmulatedEngine:
             self._hang(now, hang=faults.hang)
         dies = faults.dead and not self.faults.dead
         self.faults = faults
+        self._watch()
         self._loop.clockwork.slow_factor = faults.slow_factor
         if dies:
             self.fail_all(now, FailureCause.DIED)
@@ -180,7 +183,7 @@ class EmulatedEngine:
         blocks = scheduler.blocks
         return Gauges(
             running=len(scheduler.places),
-            waiting=scheduler.waiting + self._api.incoming,
+            waiting=scheduler.waiting + len(self._api.incoming),
             kv_capacity_tokens=blocks.total * blocks.block_tokens,
             kv_used_tokens=blocks.used * blocks.block_tokens,
             max_running=scheduler.max_running,
@@ -227,23 +230,30 @@ class EmulatedEngine:
         if now < self._now:
             raise ValueError(f"time goes back from {self._now} to {now}")
         self._now = now
-        loop = self._loop
-        while self._hung_at is None and (at := self._boundary()) <= now:
-            if loop.flight and loop.flight[0].done_s <= at:
-                if loop.flight[0].is_plain and self._coast(now):
-                    continue
-                self._complete(loop.complete())
-            self._let_in(at)
-            loop.plan(at)
-        self._deliver(now)
+        if self._hung_at is None:
+            while (at := self._boundary()) <= now:
+                self._decide(at, now)
+        if self._outbox:
+            self._deliver(now)
 
     def _boundary(self) -> float:
         """Return when there is next something to decide."""
-        loop = self._loop
-        at = loop.flight[0].done_s if loop.flight else inf
-        if self._api.incoming and loop.has_room:
-            at = min(at, max(self._api.next_ready_s(), self._resumed_at))
+        flight = self._loop.flight
+        at = flight[0].done_s if flight else inf
+        if self._api.incoming and self._loop.has_room:
+            return min(at, max(self._api.next_ready_s(), self._resumed_at))
         return at
+
+    def _decide(self, at: float, now: float) -> None:
+        """Complete the step that is done at `at`, if any, and plan; or pass over many, to `now`."""
+        loop = self._loop
+        if loop.flight and loop.flight[0].done_s <= at:
+            if loop.flight[0].is_plain and not self._is_watched and self._coast(now):
+                return
+            self._complete(loop.complete())
+        if self._api.incoming:
+            self._let_in(at)
+        loop.plan(at)
 
     def _bound(self) -> float:
         loop = self._loop
@@ -251,31 +261,29 @@ class EmulatedEngine:
             return loop.flight[0].done_s
         return loop.bound(still=not self._api.incoming)
 
-    @property
-    def _is_watched(self) -> bool:
-        """Every step matters."""
-        return self._detail is Detail.TOKENS or bool(self._aborted) or self.faults.fail_steps
+    def _watch(self) -> None:
+        """Find out whether every step matters."""
+        self._is_watched = (
+            self._detail is Detail.TOKENS or bool(self._aborted) or self.faults.fail_steps
+        )
 
     def _coast(self, now: float) -> bool:
         """Pass over plain steps up to `now`, or up to the next arrival."""
-        if self._is_watched:
-            return False
         until = now
         if self._api.incoming:
             until = min(now, nextafter(self._api.next_ready_s(), -inf))
         times = self._loop.coast(until)
+        if not times:
+            return False
         tokens = self._scheduler.batch.size
-        width_s = tokens * self._api.event_s
-        for done_s in times:
-            self._deliveries.add(self._api.send(done_s, tokens), width_s)
+        begun = self._api.send_all(times, tokens)
+        self._deliveries.extend(begun, tokens * self._api.event_s)
         self._tally.steps += len(times)
         self._tally.generated_tokens += len(times) * tokens
-        return bool(times)
+        return True
 
     def _let_in(self, now: float) -> None:
         """Give the scheduler the jobs that the API server is through with."""
-        if not self._api.incoming:
-            return
         for sequence in self._api.let_in(now):
             evicted = self._scheduler.enqueue(sequence)
             self._fail(evicted, now, FailureCause.EVICTED)
@@ -304,10 +312,12 @@ class EmulatedEngine:
 
     def _clean_up(self) -> None:
         """Free what was given up while the step ran."""
-        for sequence in self._aborted:
-            self._forget(sequence)
-        self._aborted.clear()
-        if self._deliveries.full():
+        if self._aborted:
+            for sequence in self._aborted:
+                self._forget(sequence)
+            self._aborted.clear()
+            self._watch()
+        if self._deliveries.is_full:
             self._trim()
 
     def _count(self, step: Step, first: list[Sequence], tokens: int) -> None:

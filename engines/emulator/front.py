@@ -2,6 +2,7 @@
 
 from collections import deque
 from math import inf
+from operator import sub
 
 from engines.emulator.profiles import Front
 from engines.emulator.sequence import Sequence
@@ -10,21 +11,17 @@ from engines.emulator.sequence import Sequence
 class ApiServer:
     """A single process, first come first served: requests in, tokens out."""
 
-    __slots__ = ("_costs", "_free_s", "_incoming", "_latest_s", "event_s")
+    __slots__ = ("_costs", "_free_s", "_latest_s", "event_s", "incoming")
 
     def __init__(self, costs: Front) -> None:
         self._costs = costs
-        self._incoming: deque[tuple[float, Sequence]] = deque()
+        self.incoming: deque[tuple[float, Sequence]] = deque()
+        """Requests that the engine does not have yet, and when it has them."""
         self._free_s = -inf
         self._latest_s = -inf
         """When the engine has the request that came last."""
         self.event_s = costs.event_s
         """Work per streamed token."""
-
-    @property
-    def incoming(self) -> int:
-        """Requests that the engine does not have yet."""
-        return len(self._incoming)
 
     def accept(self, now: float, sequence: Sequence) -> None:
         """Take a request in."""
@@ -33,29 +30,40 @@ class ApiServer:
         self._free_s = max(self._free_s, now) + work_s
         transit_s = costs.transit_s + costs.transit_per_token_s * sequence.prompt
         self._latest_s = max(self._latest_s, self._free_s + transit_s)
-        self._incoming.append((self._latest_s, sequence))
+        self.incoming.append((self._latest_s, sequence))
 
     def next_ready_s(self) -> float:
         """Return when the engine has its next request; infinite where none is coming."""
-        return self._incoming[0][0] if self._incoming else inf
+        return self.incoming[0][0] if self.incoming else inf
 
     def let_in(self, now: float) -> list[Sequence]:
         """Return the requests that have got to the engine by `now`, in order."""
         ready: list[Sequence] = []
-        while self._incoming and self._incoming[0][0] <= now:
-            ready.append(self._incoming.popleft()[1])
+        while self.incoming and self.incoming[0][0] <= now:
+            ready.append(self.incoming.popleft()[1])
         return ready
 
     def forget(self, sequence: Sequence) -> None:
         """Drop a request that the engine does not have yet."""
-        if self._incoming:
-            self._incoming = deque(entry for entry in self._incoming if entry[1] is not sequence)
+        if self.incoming:
+            self.incoming = deque(entry for entry in self.incoming if entry[1] is not sequence)
 
     def send(self, now: float, tokens: int) -> float:
         """Send out one step's tokens; return when it turns to them."""
         begun_s = max(self._free_s, now)
         self._free_s = begun_s + tokens * self.event_s
         return begun_s
+
+    def send_all(self, times: list[float], tokens: int) -> list[float]:
+        """Send out several steps' tokens, `tokens` a step; return when it turns to each."""
+        work_s, free_s = tokens * self.event_s, self._free_s
+        begun: list[float] = []
+        for now in times:
+            at_s = max(free_s, now)
+            begun.append(at_s)
+            free_s = at_s + work_s
+        self._free_s = free_s
+        return begun
 
     def open(self, prompt_tokens: int) -> float:
         """Begin an answer, after what is being sent; return when its first token is out."""
@@ -87,6 +95,13 @@ class Deliveries:
         self._times.append(at_s)
         self._widths.append(width_s)
 
+    def extend(self, times: list[float], width_s: float) -> None:
+        """Record several steps that took equally long."""
+        latest = self._times[-1] if self._times else times[0]
+        self._gaps += map(sub, times, (latest, *times))
+        self._times += times
+        self._widths += [width_s] * len(times)
+
     def at(self, clock: int, spread: float) -> float:
         """Return when the token at place `spread`, 0..1, of step `clock` was delivered."""
         index = clock - self._base
@@ -97,8 +112,9 @@ class Deliveries:
         low, high = after - self._base + 1, until - self._base + 1
         return max(self._gaps[low:high], default=0.0)
 
-    def full(self) -> bool:
-        """Say whether it is worth forgetting."""
+    @property
+    def is_full(self) -> bool:
+        """It is worth forgetting."""
         return len(self._times) > self._KEEP
 
     def forget(self, before: int) -> None:

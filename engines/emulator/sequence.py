@@ -95,6 +95,8 @@ Entry = tuple[Sequence, int]
 
 def valid(entries: list[Entry]) -> list[Sequence]:
     """Return the sequences whose stay is still the one that was planned for."""
+    if not entries:
+        return []
     return [sequence for sequence, stay in entries if sequence.stay == stay]
 
 

@@ -65,7 +65,8 @@ class VllmScheduler:
         """Plan the next step."""
         step = Step()
         preemptions = self.preemptions
-        self._make_room()
+        if self.batch.growth() > self.blocks.free:
+            self._make_room()
         self.blocks.take(self.batch.growth())
         if self.batch.size:
             step.decodes = self.batch.size
@@ -73,9 +74,10 @@ class VllmScheduler:
             step.leaving = self.batch.tick()
             step.clock = self.batch.clock
         budget = self._knobs.max_num_batched_tokens - step.decodes
-        budget = self._continue_prefills(step, budget)
+        if self._prefilling:
+            budget = self._continue_prefills(step, budget)
         self._head_is_stuck = False
-        if self.preemptions == preemptions:
+        if self._waiting and self.preemptions == preemptions:
             self._admit(step, budget)
         return step if step.decodes or step.prefill else None
 

@@ -6,6 +6,7 @@ and not read again, and neither is what was concluded from it.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -98,6 +99,15 @@ def _split(data: bytes) -> tuple[bytes, int, int] | None:
     return key, end + 4, int(length[1])
 
 
+def nominated(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Return the headers that `Connection` names: they are meant for its other end alone.
+
+    Names in lower case, in and out. Source: RFC 9110, section 7.6.1.
+    """
+    values = [value.lower() for name, value in headers if name == b"connection"]
+    return frozenset(name.strip() for value in values for name in value.split(b","))
+
+
 class HeadError(Exception):
     """The bytes are not the head of an answer that could be relayed."""
 
@@ -121,8 +131,9 @@ class AnswerHead:
             name == b"content-type" and value.lower().startswith(b"text/event-stream")
             for name, value in headers
         )
+        dropped = _NOT_RETURNED | nominated(headers)
         self.passed_on = b"".join(
-            [b"%b: %b\r\n" % header for header in headers if header[0] not in _NOT_RETURNED]
+            [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
         )
         """The end-to-end headers, as lines."""
 

@@ -133,6 +133,11 @@ class Caller:
         headers = [(name.decode(), value.decode("latin-1")) for name, value in head.headers]
         return Answer(head.status_code, headers, await self.rest())
 
+    async def leave_to_send(self) -> None:
+        """Read the interim answer that lets a body be sent."""
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await self._reader.readexactly(len(interim)) == interim
+
     async def ended(self) -> bytes:
         """Return what comes before the router closes, which it must."""
         return self._judge.trailing_data[0] + await self._reader.read()

@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.bench.overhead.measure import Extent, Record
 from tests.bench.overhead.processes import Cores
 from tests.bench.overhead.summary import Spread, doubts, judged, ratio, spread, with_added
-from tests.bench.overhead.targets import DIRECT, HEADWAY, Target
+from tests.bench.overhead.targets import HEADWAY, Target
 
 Document = Mapping[str, Any]
 """What `document` returns and overhead.json holds."""
@@ -43,7 +43,6 @@ def document(
     """Gather all that was measured, and what may be concluded, in plain JSON values."""
     values = with_added(record.values)
     verdicts = judged(values)
-    shares = record.harness_shares
     return {
         "made": {
             "extent": asdict(extent),
@@ -57,7 +56,6 @@ def document(
                 "about": target.about,
                 "version": target.version(),
                 "values": values[target.name],
-                "most_harness_share": max(shares[target.name]),
             }
             for target in targets
         },
@@ -66,7 +64,7 @@ def document(
             for verdict in verdicts
         ],
         "foreign_share": median(record.foreign_shares),
-        "doubts": doubts(shares, record.foreign_shares, apart=cores.apart),
+        "doubts": doubts(values, record.foreign_shares, apart=cores.apart),
     }
 
 
@@ -122,9 +120,6 @@ def _sideways(title: str, made: Document, columns: Mapping[str, Sequence[str]]) 
 
 def terminal(made: Document) -> list[Table]:
     """Draw the figures with their extremes, and what the proxies are of each other."""
-    shares = [
-        target["most_harness_share"] for name, target in made["targets"].items() if name != DIRECT
-    ]
     figures = {
         name: [one.replace(" (", "\n(") for one in cells]
         for name, *cells in rows(made, extremes=True)
@@ -132,9 +127,10 @@ def terminal(made: Document) -> list[Table]:
     repeats = made["made"]["extent"]["repeats"]
     title = f"Medians of {repeats} interleaved repeats (lowest to highest)"
     tables = [_sideways(title, made, figures)]
-    tables[0].caption = (
-        f"Harness: {made['made']['harness']}; it took at most {max(shares, default=0):.0%} of its "
-        f"core beside a proxy. Others took {made['foreign_share']:.0%} of the cores."
+    tables[
+        0
+    ].caption = (
+        f"Harness: {made['made']['harness']}. Others took {made['foreign_share']:.0%} of the cores."
     )
     multiples = {
         f"{name} / {beside}": ratios(made, name, beside)

@@ -11,6 +11,7 @@ from router.bench.question import Target
 
 CONTINUE_BELOW: Final = 200
 """Statuses below are interim answers."""
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Listener(Protocol):
@@ -39,6 +40,8 @@ class Connection(asyncio.Protocol):
         self._freed = freed
         self._listener: Listener | None = None
         self._headers: dict[bytes, bytes] = {}
+        self._ends_by_close = False
+        """The answer has no length: it is complete when the connection is closed."""
         self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport | None = None
         """None once it is closed."""
@@ -65,6 +68,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.transport = None
+        if self._ends_by_close and exc is None:
+            listener, self._listener = self._listener, None
+            if listener is not None:
+                listener.over()
         self._lose("the connection was closed" if exc is None else f"the connection broke: {exc}")
 
     def data_received(self, data: bytes) -> None:
@@ -84,8 +91,10 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """See `httptools`."""
         status = self._parser.get_status_code()
-        if status >= CONTINUE_BELOW and self._listener is not None:
-            self._listener.head(status, self._headers)
+        if status >= CONTINUE_BELOW:
+            self._ends_by_close = not _LENGTHS & self._headers.keys()
+            if self._listener is not None:
+                self._listener.head(status, self._headers)
         self._headers = {}
 
     def on_body(self, data: bytes) -> None:
@@ -105,6 +114,7 @@ class Connection(asyncio.Protocol):
         if listener is not None:
             listener.over()
         if self.transport is not None:
+            self._ends_by_close = False
             self._parser = httptools.HttpResponseParser(self)
             self._freed(self)
 

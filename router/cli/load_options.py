@@ -89,4 +89,6 @@ def write_files(
 
 def as_json(document: dict[str, Any]) -> str:
     """Return a document as JSON for people and scripts."""
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
+    # Keys are members of StrEnums, among others.
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(document, option=options).decode() + "\n"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from router.measure.tally import Tally
 from router.simulation.contenders import Contender
@@ -9,6 +10,9 @@ from router.simulation.fleet import Fleet
 from router.simulation.world import Observed, Pace, World
 from router.workload.settings import Workload
 from router.workload.stream import at_rate, offers
+
+SEEN_EVERY: Final = 256
+"""Outcomes from one word on progress to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,12 @@ def run_once(
     """Return what came of a workload; `seen` is told how far it is, s, now and then."""
     tally = Tally(workload.duration_s, workload.warm_up_s)
     world = World(fleet, contender, seed=seed, faults=workload.faults, pace=pace)
+    reached_s = 0.0
     for outcome in world.run(offers(workload, seed)):
         tally.add(outcome)
-        if not tally.offered % 256:
-            seen(outcome.offer.at_s)
+        reached_s = max(reached_s, outcome.offer.at_s)
+        if not tally.offered % SEEN_EVERY:
+            seen(reached_s)
     return tally, world.observed
 
 

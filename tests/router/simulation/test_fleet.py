@@ -41,9 +41,9 @@ def test_every_kind_of_engine_can_be_in_a_fleet(engine):
 
 
 def test_flags_reach_the_engine_and_what_is_left_out_is_its_default():
-    keys = {"flags": {"max_num_seqs": 7}, "kv_tokens": 5000, "weight": 2.0, "max_in_flight": 9}
+    one = pool(flags={"max_num_seqs": 7}, kv_tokens=5000, weight=2.0, max_in_flight=9)
 
-    (member,) = fleet(pool(**keys)).members
+    (member,) = fleet(one).members
 
     assert isinstance(member.spec.knobs, Vllm)
     assert member.spec.knobs.max_num_seqs == 7

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -313,7 +314,7 @@ FAULTS = st.lists(
     ),
     max_size=4,
 )
-OFFERS = st.lists(
+OFFERS: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.builds(
         dict,
         gap_s=st.floats(0, 0.2),

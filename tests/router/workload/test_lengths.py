@@ -8,6 +8,7 @@ import pytest
 from router.workload import lengths
 from router.workload.lengths import Independent, distribution, sample
 from router.workload.load import trace_path
+from router.workload.rows import read_rows
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_of_a_trace_larger_than_the_sample_every_part_is_kept_alike(monkeypatch)
     monkeypatch.setattr(lengths, "SAMPLE", 500)
 
     kept = sample(trace_path("azure_conv"))
-    whole = fmean(row.prompt_tokens for row in lengths.read_rows(trace_path("azure_conv")))
+    whole = fmean(row.prompt_tokens for row in read_rows(trace_path("azure_conv")))
 
     assert len(kept.pairs) == 500
     assert fmean(prompt for prompt, _ in kept.pairs) == pytest.approx(whole, rel=0.1)

@@ -18,7 +18,6 @@ from engines.emulator.server import Served, serve
 from router.measure.distribution import Distribution
 from router.simulation.fleet import MODEL, Fleet, load_fleet
 
-
 ENDLESS_TOKENS: Final = 1e12
 """A model that never ends an answer by itself: TGI knows no `ignore_eos`, and callers' bounds are
 to decide everywhere."""

@@ -71,7 +71,8 @@ class Dialect:
     """Bound to add where the caller set none and the engine needs one."""
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every request: frozen, it would cost three times as much.
+@dataclass(slots=True)
 class Question:
     """A request on its way to an engine."""
 
@@ -91,7 +92,8 @@ class Question:
     """The request's id; becomes the answer's where the engine gives none."""
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every request: frozen, it would cost three times as much.
+@dataclass(slots=True)
 class Prepared:
     """What to send: bytes for this engine."""
 
@@ -134,7 +136,8 @@ class Fault:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every request: frozen, it would cost three times as much.
+@dataclass(slots=True)
 class TokenUsage:
     """Token counts as the engine reports them; None where it does not."""
 

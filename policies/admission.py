@@ -61,12 +61,13 @@ def unknown_model(model: str, known: Iterable[str]) -> Refuse:
 
 def unsupported(model: str, missing: Collection[Enum], *, anywhere: bool) -> Refuse:
     """Refuse what no endpoint of the model offers; `anywhere`: each by itself is offered."""
-    names = ", ".join(sorted(str(need.value) for need in missing))
+    in_order = tuple(sorted(missing, key=lambda need: str(need.value)))
+    names = ", ".join(str(need.value) for need in in_order)
     together = " together" if anywhere else ""
     return Refuse(
         RefusalReason.UNSUPPORTED,
         f"no endpoint of model {model!r} offers{together}: {names}",
-        missing=tuple(missing),
+        missing=in_order,
     )
 
 

@@ -69,7 +69,8 @@ class Wish:
 ANYTHING = Wish()
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every request: frozen, it would cost three times as much.
+@dataclass(slots=True)
 class RequestFacts:
     """One request as the intake read it. Nothing here was estimated from the past."""
 

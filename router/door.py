@@ -7,22 +7,24 @@ here awaits, so that no decision is ever made on a state that has moved on.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from engines.engine import Fault, Route
-from policies.commands import Expire, Send
+from policies.commands import Send
 from policies.dispatcher import Dispatcher
-from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, SlaClass
+from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
-from router import errors
+from router import declined, errors
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
-from router.intake import read_request
+from router.intake import read_asked, read_request
 from router.log import AccessLog, RequestLine
 from router.metrics import Metrics
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
+from router.wire.heads import KnownRequests
 from router.wire.inbound import Inbound, Incoming
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
@@ -35,7 +37,7 @@ class Door:
 
     routes = ROUTES
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that requests share
         self,
         *,
         dispatcher: Dispatcher,
@@ -55,6 +57,7 @@ class Door:
         self.timeouts = timeouts
         self.clock = clock
         self.show_routing = show_routing
+        self.known = KnownRequests()
         self.connections: set[Inbound] = set()
         self.active: set[Exchange] = set()
         """Exchanges whose answer has not ended, waiting ones included."""
@@ -67,17 +70,25 @@ class Door:
 
     def begin(self, caller: Inbound, request: Incoming) -> Exchange | None:
         """See `wire.inbound.Door`."""
-        route = request.route
+        route = request.head.route
         if route is None:
             raise RuntimeError("only inference routes come through the door")
-        intake = read_request(route, request.headers, request.body, new_id=self._new_id)
+        asked = request.head.memo.get("asked")
+        if asked is None:
+            asked = request.head.memo["asked"] = read_asked(request.head.headers)
+        intake = read_request(route, asked, request.body, new_id=self._new_id)
         if isinstance(intake, errors.Problem):
             self._turn_away(caller, request, route, intake)
             return None
         exchange = Exchange(self, caller, request, intake)
         self.active.add(exchange)
         now = request.arrived
-        exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        try:
+            exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        except Exception:
+            # The connection ends with the error: what was taken for it is given back.
+            exchange.caller_left()
+            raise
         return None if exchange.ended else exchange
 
     def _turn_away(
@@ -99,6 +110,16 @@ class Door:
                 }
             )
         caller.finished(keep_alive=request.keep_alive)
+
+    def unsupported(self, facts: RequestFacts, refusal: Refuse) -> errors.Problem:
+        """Answer needs that no endpoint of the model offers; where each is, but not together, all.
+
+        Of those only the features: leaving one of them out mends the request.
+        """
+        plans = [each.plan for each in self.dispatcher.endpoints.values()]
+        offered = [plan.offers for plan in plans if facts.model in plan.models]
+        missing = facts.needs.difference(*offered) or facts.needs.difference(Route)
+        return replace(declined.unsupported(missing, facts.model), message=refusal.detail)
 
     # the queue
 
@@ -155,15 +176,18 @@ class Door:
         self.pump(now)
 
     def stop(self) -> None:
-        """End every exchange that is left, each with an error of its own."""
-        for exchange in tuple(self.active):
+        """End every exchange that is left, each with an error of its own; nothing comes after."""
+        self.dispatcher.stop(self.clock())
+        # First those who wait, so that nobody is sent to a slot that falls free now.
+        for exchange in (*self._waiting.values(), *self.active):
             exchange.stop()
+        if self._wake is not None:
+            self._wake.cancel()
 
     # what is noted
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
         """Note an attempt that failed."""
-        self.metrics.retried(kind)
         _LOG.debug(
             "attempt failed",
             extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},

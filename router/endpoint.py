@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 
 from engines.engine import Dialect, Engine
 from router.intake import INTERNAL_HEADERS
+from router.wire.heads import RequestHead, nominated
 from router.wire.upstream import Pool
 
 _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"accept-encoding",  # a compressed answer could be neither judged nor counted
     b"content-length",
+    b"content-type",  # what was read is JSON, whatever it was called; engines are strict about it
     b"expect",
     b"host",
+    b"x-request-id",
 }
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 
@@ -20,7 +23,7 @@ class Endpoint:
 
     __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
         id: str,  # noqa: A002 # the field's name everywhere
         *,
@@ -48,7 +51,7 @@ class Endpoint:
     def request_head(
         self,
         path: str,
-        headers: Sequence[tuple[bytes, bytes]],
+        caller: RequestHead,
         *,
         extra: Sequence[tuple[bytes, bytes]],
         request_id: bytes,
@@ -62,18 +65,21 @@ class Endpoint:
         if start is None:
             where = self.pool.where
             target = (where.base_path + path).encode("ascii")
-            start = b"POST %b HTTP/1.1\r\nhost: %b\r\n%b" % (
+            start = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%b" % (
                 target,
                 where.authority,
                 self._credentials,
             )
             self._starts[path] = start
-        parts = [start]
-        for header in headers:
-            name = header[0]
-            if name not in _NOT_FORWARDED and not (self._credentials and name in _CREDENTIALS):
-                parts.append(b"%b: %b\r\n" % header)
-        for header in extra:
-            parts.append(b"%b: %b\r\n" % header)
+        memo = "forwarded, keyless" if self._credentials else "forwarded"
+        forwarded = caller.memo.get(memo)
+        if forwarded is None:
+            dropped = _NOT_FORWARDED | nominated(caller.headers)
+            if self._credentials:
+                dropped |= _CREDENTIALS
+            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            caller.memo[memo] = forwarded
+        parts = [start, forwarded]
+        parts += [b"%b: %b\r\n" % header for header in extra]
         parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, length))
         return b"".join(parts)

@@ -86,15 +86,22 @@ def edited(
         text = b"".join(payload)
         if repair is not None:
             text = _repaired(text, repair)
-        if last and DONE_EVENT in text:
-            start, _, rest = text.partition(DONE_EVENT)
-            text = start + last.pop()() + DONE_EVENT + rest
+        if last and (at := _done_at(text)) >= 0:
+            text = text[:at] + last.pop()() + text[at:]
         return inner.part(b"", (text,))
 
     def end() -> bytes:
         return (inner.event(last.pop()()) if last else b"") + inner.end()
 
     return Relay(inner.head, part, inner.event, end, inner.abandon)
+
+
+def _done_at(text: bytes) -> int:
+    """Return where the end mark begins; -1 where there is none.
+
+    It stands at the start of a line: within an event's data, which is JSON, no line ends.
+    """
+    return 0 if text.startswith(DONE_EVENT) else text.find(b"\n" + DONE_EVENT) + 1 or -1
 
 
 def _repaired(text: bytes, repair: Callable[[bytes], bytes]) -> bytes:

@@ -112,6 +112,8 @@ class StepLoop:
     def clear(self, now: float) -> None:
         """Give up all steps in flight."""
         self.flight.clear()
+        # Steps that were planned and never done are not counted: deliveries go by the same clock.
+        self.scheduler.batch.clock = self.scheduler.batch.completed
         self.clockwork.gpu_free_s = now
 
     def _is_plain(self) -> bool:

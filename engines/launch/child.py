@@ -47,7 +47,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The process id, of a session of its own."""
         return self._process.pid
 
     @property

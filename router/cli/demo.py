@@ -48,7 +48,13 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="headway-demo-") as folder:
             port = args.port or free_port()
             with stage(Path(folder), port, lambda step: console.print(f"- {step}")) as running:
-                console.print(screen.invitation(running.url, running.pools), highlight=False)
+                # Not wrapped: a command that is to be copied must stay one line.
+                console.print(
+                    screen.invitation(running.url, running.pools),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
                 tally, elapsed_s = asyncio.run(_perform(running, args.seconds, console))
     except EngineMissing as missing:
         return _fail(2, missing)
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(screen.table(tally, f"What the callers saw in {elapsed_s:.0f} s"))
     sys.stdout.write(json.dumps(screen.summary(tally, elapsed_s, running.url)) + "\n")
     if not tally.answered:
-        return _fail(1, "not one request was answered; the table says why under 'no answer'")
+        return _fail(1, "not one request was answered; the table says why under 'failed'")
     return 0
 
 

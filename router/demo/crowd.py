@@ -67,7 +67,7 @@ TOPICS = (
 CROWD = (
     Callers(
         SlaClass.INTERACTIVE,
-        Targets(first_token_s=1.0, per_token_s=0.15),
+        Targets(first_token_s=1.5, per_token_s=0.15),
         max_tokens=20,
         questions=("In one short sentence: what is {}?", "Give me one surprising fact about {}."),
         arrivals_per_s=0.5,
@@ -82,7 +82,7 @@ CROWD = (
     Callers(
         SlaClass.BULK,
         Targets(deadline_s=120.0),
-        max_tokens=96,
+        max_tokens=64,
         questions=("Write a long, detailed article about {}.", "Write a long story about {}."),
         loops=10,
     ),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.console import RenderableType
 from rich.table import Table
 
 from engines.launch.llamacpp import MODEL
@@ -17,59 +18,61 @@ def live(tally: Tally, elapsed_s: float, seconds: float | None) -> RenderableTyp
 
 
 def table(tally: Tally, title: str) -> Table:
-    """Return a row a class: how many, how fast, how often in time, and where they ran."""
-    result = Table(title=title, title_justify="left", caption_justify="left")
-    result.add_column("class")
-    for name in ("ended", "under way", "no answer", "TTFT p50", "TTFT p95", "TPOT p50", "attained"):
-        result.add_column(name, justify="right")
-    result.add_column("target")
-    result.add_column("answered by")
+    """Return a row a class: how many, how fast, how often in time, and where they ran.
+
+    Fits a terminal of 80 columns, so targets stand under the class and pools under each other.
+    """
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    result.add_column("class", no_wrap=True)
+    for name in ("ended", "open", "failed", "TTFT ms\np50", "\np95", "TPOT ms\np50", "in\ntime"):
+        result.add_column(name, justify="right", no_wrap=True)
+    result.add_column("answered by", no_wrap=True)
     for sla_class, row in tally.rows.items():
-        result.add_row(sla_class.value, *_cells(row))
+        result.add_row("\n".join((sla_class.value, *_targets(row))), *_cells(row))
     return result
 
 
 def _cells(row: Row) -> Iterable[str]:
     yield f"{row.ended}"
     yield f"{row.in_flight or row.left}"
-    yield ", ".join(f"{count} x {why}" for why, count in row.missing.most_common()) or "-"
+    yield "\n".join(f"{count} x {why}" for why, count in row.missing.most_common()) or "-"
     yield _milliseconds(row.first_token_s(0.5))
     yield _milliseconds(row.first_token_s(0.95))
     yield _milliseconds(row.per_token_s(0.5))
     yield "-" if row.attained is None else f"{row.attained:.0%}"
-    yield _targets(row)
-    yield ", ".join(f"{pool} {share:.0%}" for pool, share in row.pool_shares().items()) or "-"
+    yield "\n".join(f"{pool} {share:.0%}" for pool, share in row.pool_shares().items()) or "-"
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:,.0f}"
 
 
-def _targets(row: Row) -> str:
+def _targets(row: Row) -> Iterable[str]:
     named = (
         ("TTFT", row.targets.first_token_s),
         ("TPOT", row.targets.per_token_s),
         ("whole", row.targets.deadline_s),
     )
-    return ", ".join(f"{name} {seconds:g} s" for name, seconds in named if seconds is not None)
+    return [f"  {name} {seconds:g} s" for name, seconds in named if seconds is not None]
 
 
-def invitation(url: str, pools: Sequence[Pool]) -> RenderableType:
+def invitation(url: str, pools: Sequence[Pool]) -> str:
     """Return how to try the router while it runs: with curl, and with the SDK."""
     engines = "\n".join(
         f"  {pool.name}: llama.cpp with {pool.slots} slots, {pool.engine_url}" for pool in pools
     )
-    return Group(
-        f"\nThe router is at {url}/v1, before two engines:\n{engines}\n",
-        "Try it while it runs:\n"
-        f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        "    -H 'X-SLA-Class: interactive' -H 'X-SLA-TTFT-Ms: 500' -d '{"
-        f'"model": "{MODEL}", "stream": true, "max_tokens": 32, '
-        '"messages": [{"role": "user", "content": "Hello!"}]}\'\n'
-        "or with the OpenAI SDK:\n"
-        f'  OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create('
-        f'model="{MODEL}", …)\n',
-    )
+    return f"""
+The router is at {url}/v1, before two engines:
+{engines}
+
+Try it while it runs:
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -H 'X-SLA-Class: interactive' -H 'X-SLA-TTFT-Ms: 1500' \\
+    -d '{{"model": "{MODEL}", "stream": true, "max_tokens": 32, \
+"messages": [{{"role": "user", "content": "Hello!"}}]}}'
+or with the OpenAI SDK:
+  OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create(model="{MODEL}", …)
+"""
 
 
 def summary(tally: Tally, elapsed_s: float, url: str) -> dict[str, object]:

@@ -13,6 +13,9 @@ MAX_CHUNK_BYTES = 1 << 30
 _HEX = b"0123456789abcdefABCDEF"
 _MAX_SIZE_LINE_BYTES = 16
 _MAX_TRAILER_BYTES = 8 * 1024
+_CRLF = b"\r\n"
+_CR = _CRLF[0]
+_END_BYTES = len(_CRLF)
 
 
 class FramingError(Exception):
@@ -116,7 +119,7 @@ class Chunked:
         self.excess = False
         self.payload: list[bytes] = []
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:  # noqa: C901 # one pass over the bytes, on the hot path
         """See `Framing.feed`."""
         payload: list[bytes] = []
         self.payload = payload
@@ -158,16 +161,16 @@ class Chunked:
         end = at + left
         size = len(data)
         if end <= size:
-            if data[max(at, end - 2) : end] != b"\r\n"[max(0, 2 - left) :]:
+            if data[max(at, end - _END_BYTES) : end] != _CRLF[max(0, _END_BYTES - left) :]:
                 raise FramingError("chunk does not end with CRLF")
-            if left > 2:
+            if left > _END_BYTES:
                 payload.append(data[at : end - 2])
             self._left = 0
             return end
         stop = end - 2
-        if size > stop and data[size - 1] != 0x0D:
+        if size > stop and data[size - 1] != _CR:
             raise FramingError("chunk does not end with CRLF")
-        if left > 2:
+        if left > _END_BYTES:
             payload.append(data[at : min(size, stop)])
         self._left = end - size
         return size

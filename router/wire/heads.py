@@ -1,11 +1,17 @@
-"""The heads of engines' answers: read once, and known again.
+"""Heads of requests and of answers: read once, and known again.
 
-Engines say the same thing again and again: heads that differ by nothing, or by the second of
-their `date`. A head that was read before is found by its bytes and not read again.
+Clients and engines say the same thing again and again: heads that differ by nothing, by the
+length of a body, or by the second of a `date`. A head that was read before is found by its bytes
+and not read again, and neither is what was concluded from it.
 """
+
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import httptools
 
+from engines.engine import Route
 from router.wire.framing import Chunked, FixedLength, Framing, UntilClose
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,6 +34,78 @@ _NOT_RETURNED = frozenset(
         b"x-request-id",
     }
 )
+
+
+class RequestHead:
+    """The head of one request. Shared by all requests that have it: only `memo` grows."""
+
+    __slots__ = ("headers", "http_1_0", "keep_alive", "memo", "method", "route", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.headers: Headers = []
+        """Names in lower case, values as sent, in order."""
+        self.route: Route | None = None
+        """None: not an inference request."""
+        self.keep_alive = False
+        self.http_1_0 = False
+        self.memo: dict[str, Any] = {}
+        """What readers of the head concluded from it, each under a name of its own."""
+
+
+class KnownRequests:
+    """Heads of inference requests that were read and found to be in order.
+
+    Known are only whole heads that announce the length of a body and came in one piece with it;
+    the length itself may differ. Everything else goes to the parser.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, RequestHead] = {}
+
+    def find(self, data: bytes, max_body_bytes: int) -> tuple[RequestHead, bytes] | None:
+        """Return the head and body of `data` if it is one whole request with a known head."""
+        found = _split(data)
+        if found is None:
+            return None
+        key, start, length = found
+        head = self._known.get(key)
+        if head is None or len(data) - start != length or length > max_body_bytes:
+            return None
+        return head, data[start:]
+
+    def learn(self, data: bytes, head: RequestHead, size: int) -> None:
+        """Remember the head of `data`, which the parser read as one request of `size` bytes."""
+        found = _split(data)
+        if found is None or found[2] != size or len(data) - found[1] != size:
+            return
+        if found[1] <= MAX_KNOWN_BYTES:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[found[0]] = head
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n", re.IGNORECASE)
+
+
+def _split(data: bytes) -> tuple[bytes, int, int] | None:
+    """Return a head without its body's length, where the body starts, and that length."""
+    end = data.find(b"\r\n\r\n")
+    length = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
+    if length is None:
+        return None
+    key = data[: length.start(1)] + data[length.end(1) : end]
+    return key, end + 4, int(length[1])
+
+
+def nominated(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Return the headers that `Connection` names: they are meant for its other end alone.
+
+    Names in lower case, in and out. Source: RFC 9110, section 7.6.1.
+    """
+    values = [value.lower() for name, value in headers if name == b"connection"]
+    return frozenset(name.strip() for value in values for name in value.split(b","))
 
 
 class HeadError(Exception):
@@ -53,8 +131,9 @@ class AnswerHead:
             name == b"content-type" and value.lower().startswith(b"text/event-stream")
             for name, value in headers
         )
+        dropped = _NOT_RETURNED | nominated(headers)
         self.passed_on = b"".join(
-            [b"%b: %b\r\n" % header for header in headers if header[0] not in _NOT_RETURNED]
+            [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
         )
         """The end-to-end headers, as lines."""
 

@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from engines.engine import Route
 from router import errors
 from router.settings import Limits
+from router.wire.heads import KnownRequests, RequestHead
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16
@@ -60,6 +61,7 @@ class Door(Protocol):
 
     routes: Mapping[bytes, Route]
     limits: Limits
+    known: KnownRequests
     clock: Callable[[], float]
     """Monotonic seconds."""
     connections: "set[Inbound]"
@@ -72,24 +74,16 @@ class Door(Protocol):
 class Incoming:
     """One request as it came in."""
 
-    __slots__ = (
-        "arrived", "body", "chunks", "headers", "http_1_0", "keep_alive", "method", "route",
-        "size", "target",
-    )  # fmt: skip
+    __slots__ = ("arrived", "body", "chunks", "head", "keep_alive", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
         self.arrived = 0.0
-        """When its last byte came: what its targets count from, since no router can hasten a sender."""
-        self.target = b""
-        self.method = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        """Names in lower case, values as sent, in order."""
-        self.route: Route | None = None
+        """When its last byte came: its targets count from then, for no router hastens a sender."""
         self.chunks: list[bytes] = []
         self.size = 0
         self.body = b""
-        self.keep_alive = False
-        self.http_1_0 = False
+        self.keep_alive = head.keep_alive
 
 
 class _State(Enum):
@@ -123,13 +117,17 @@ class Inbound(asyncio.Protocol):
         self._state = _State.IDLE
         self._deadline = math.inf
         self._head_bytes = 0
-        self._request = Incoming()
+        self._request = Incoming(RequestHead())
         self._numbered: list[tuple[bytes, bytes]] = []
         self._problem: errors.Problem | None = None
+        self._whole: bytes | None = None
+        """What is being read, where a request begins with it."""
         self._exchange: Exchange | None = None
         self._cycle: RequestResponseCycle | None = None
         self._flow: FlowControl | None = None
         self._busy = False
+        self._paused_at: float | None = None
+        """When the caller stopped reading; None while it reads."""
         self._queue: deque[Incoming] = deque()
         self._last_request = False
         """The server is stopping: close as soon as the present answer ends."""
@@ -137,12 +135,14 @@ class Inbound(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a new connection (asyncio)."""
         self.transport = cast("asyncio.Transport", transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
         self._door.connections.add(self)
         self._deadline = self._door.clock() + self._limits.header_timeout_s
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything: the connection is gone (asyncio)."""
         self._server_state.connections.discard(self)
         self._door.connections.discard(self)
         self._queue.clear()
@@ -157,10 +157,25 @@ class Inbound(asyncio.Protocol):
             self._flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        """Read what came; start a request once it is whole (asyncio)."""
         state = self._state
         if state is _State.LINGER:
             return
-        if state is not _State.BODY:
+        self._whole = None
+        if state is _State.IDLE and not self._head_bytes:
+            known = self._door.known.find(data, self._limits.max_body_bytes)
+            if known is None:
+                self._whole = data
+                self._parse(data)
+            else:
+                self._accept(Incoming(known[0]), known[1])
+        else:
+            self._parse(data)
+        if not self._busy:
+            self._go_on()
+
+    def _parse(self, data: bytes) -> None:
+        if self._state is not _State.BODY:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -172,68 +187,80 @@ class Inbound(asyncio.Protocol):
                 self._problem = _bad_request(f"the request is not valid HTTP/1.1: {error}")
         if self._state is _State.HEAD and self._head_bytes > self._limits.max_header_bytes:
             self._problem = self._problem or errors.headers_too_large(self._limits.max_header_bytes)
-        if not self._busy:
-            self._go_on()
 
     def eof_received(self) -> bool:
+        """Close when the caller closes its side (asyncio)."""
         return False
 
     def pause_writing(self) -> None:
+        """Hold the answer back: the caller reads too slowly (asyncio)."""
+        self._paused_at = self._door.clock()
         if self._exchange is not None:
             self._exchange.pause_writing()
         elif self._flow is not None:
             self._flow.pause_writing()
 
     def resume_writing(self) -> None:
+        """Go on with the answer (asyncio)."""
+        self._paused_at = None
         if self._exchange is not None:
             self._exchange.resume_writing()
         elif self._flow is not None:
             self._flow.resume_writing()
+        if not self._busy:
+            self._go_on()
 
     # httptools
 
     def on_message_begin(self) -> None:
+        """Begin with a request (httptools)."""
         now = self._door.clock()
-        self._request = Incoming()
+        self._request = Incoming(RequestHead())
         self._numbered = []
         self._state = _State.HEAD
         self._deadline = now + self._limits.header_timeout_s
 
     def on_url(self, url: bytes) -> None:
-        self._request.target += url
+        """Collect a part of the target (httptools)."""
+        self._request.head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header (httptools)."""
         name = name.lower()
-        self._request.headers.append((name, value))
+        self._request.head.headers.append((name, value))
         if name in _NUMBERED:
             self._numbered.append((name, value))
 
     def on_headers_complete(self) -> None:
+        """Judge the head, before any of the body is taken (httptools)."""
         request, parser = self._request, self._parser
         self._state = _State.BODY
         if self._head_bytes > self._limits.max_header_bytes:
             self._measure_head(request)
         self._head_bytes = 0
         self._deadline += self._limits.body_timeout_s
-        request.method = parser.get_method()
+        head = request.head
+        head.method = parser.get_method()
         version = parser.get_http_version()
-        request.http_1_0 = version == "1.0"
-        request.keep_alive = parser.should_keep_alive() and not request.http_1_0
-        doubt = _doubt(version, request.target, self._numbered)
+        head.http_1_0 = version == "1.0"
+        head.keep_alive = parser.should_keep_alive() and not head.http_1_0
+        request.keep_alive = head.keep_alive
+        doubt = _doubt(version, head.target, self._numbered)
         if doubt is not None:
             self._problem = self._problem or _bad_request(doubt)
             return
-        if request.method == b"POST":
-            request.route = self._door.routes.get(_path(request.target))
+        if head.method == b"POST":
+            head.route = self._door.routes.get(_path(head.target))
         numbered = dict(self._numbered)
         if int(numbered.get(b"content-length", 0)) > self._limits.max_body_bytes:
             self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
-        if b"expect" in numbered and not request.http_1_0:
+        if b"expect" in numbered and not head.http_1_0:
             self._expect(numbered[b"expect"])
 
     def _measure_head(self, request: Incoming) -> None:
         """Tell a large head from a small one that came together with a body."""
-        size = len(request.target) + sum(len(n) + len(v) + 4 for n, v in request.headers)
+        head = request.head
+        size = len(head.target) + sum(len(n) + len(v) + 4 for n, v in head.headers)
         if size > self._limits.max_header_bytes:
             too_large = errors.headers_too_large(self._limits.max_header_bytes)
             self._problem = self._problem or too_large
@@ -248,6 +275,7 @@ class Inbound(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        """Collect a part of the body (httptools)."""
         request = self._request
         request.size += len(body)
         if request.size > self._limits.max_body_bytes:
@@ -256,14 +284,22 @@ class Inbound(asyncio.Protocol):
             request.chunks.append(body)
 
     def on_message_complete(self) -> None:
+        """Queue the request (httptools)."""
         request = self._request
         self._state = _State.IDLE
-        self._deadline = math.inf
+        self._head_bytes = 0
         if self._problem is not None:
             return
-        request.arrived = self._door.clock()
+        if self._whole is not None and request.head.route is not None:
+            self._door.known.learn(self._whole, request.head, request.size)
         chunks = request.chunks
-        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._accept(request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def _accept(self, request: Incoming, body: bytes) -> None:
+        """Queue a request that was read whole."""
+        self._deadline = math.inf
+        request.arrived = self._door.clock()
+        request.body = body
         if len(self._queue) < MAX_PIPELINED:
             self._queue.append(request)
         else:
@@ -282,24 +318,29 @@ class Inbound(asyncio.Protocol):
             return
         lines = [
             b"%b: %b\r\n" % (name, value)
-            for name, value in request.headers
+            for name, value in request.head.headers
             if name not in {b"upgrade", b"connection"}
         ]
-        start = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
+        start = b"%b %b HTTP/1.1\r\n" % (request.head.method, request.head.target)
         self.data_received(b"".join((start, *lines, b"\r\n", rest)))
 
     # requests
 
     def _go_on(self) -> None:
-        """Start the next request; where none waits, refuse what could not be read as one."""
+        """Start the next request; where none waits, refuse what could not be read as one.
+
+        While the caller does not read the answer before, there is no sense in making another.
+        """
+        if self._paused_at is not None:
+            return
         if self._queue:
             self._start(self._queue.popleft())
-        elif self._problem is not None:
+        elif self._problem is not None and self._state is not _State.LINGER:
             self.refuse(self._problem)
 
     def _start(self, request: Incoming) -> None:
         self._busy = True
-        if request.route is not None:
+        if request.head.route is not None:
             exchange = self._door.begin(self, request)
             if exchange is not None:
                 self._exchange = exchange
@@ -308,23 +349,24 @@ class Inbound(asyncio.Protocol):
 
     def _start_cycle(self, request: Incoming) -> None:
         """Run a request that is not hot through the ASGI application."""
+        head = request.head
         transport = self.transport
         self._flow = self._flow or FlowControl(transport)
-        path, _, query = request.target.partition(b"?")
+        path, _, query = head.target.partition(b"?")
         raw_path = _path(path)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.0" if request.http_1_0 else "1.1",
+            "http_version": "1.0" if head.http_1_0 else "1.1",
             "server": get_local_addr(transport),
             "client": get_remote_addr(transport),
             "scheme": "https" if is_ssl(transport) else "http",
             "root_path": "",
-            "method": request.method.decode("ascii"),
+            "method": head.method.decode("ascii"),
             "path": unquote(raw_path.decode("ascii", "replace")),
             "raw_path": raw_path,
             "query_string": query,
-            "headers": request.headers,
+            "headers": head.headers,
             "state": self._app_state.copy(),
         }
         cycle = RequestResponseCycle(
@@ -355,6 +397,8 @@ class Inbound(asyncio.Protocol):
         self._exchange = None
         self._cycle = None
         if not keep_alive or self._last_request:
+            self._state = _State.LINGER
+            self._deadline = self._door.clock() + self._limits.keep_alive_s
             self.transport.close()
             return
         if self._state is _State.IDLE:
@@ -396,7 +440,14 @@ class Inbound(asyncio.Protocol):
             self.transport.close()
 
     def expire(self, now: float) -> None:
-        """Act on a deadline that has passed: a slow request, an idle or a lingering connection."""
+        """Act on a deadline that has passed: a slow request, an idle or a lingering connection.
+
+        An exchange sees itself to a caller that does not read; of all else it is seen here.
+        """
+        if self._paused_at is not None and self._exchange is None:
+            if now >= self._paused_at + self._limits.keep_alive_s:
+                self.transport.abort()
+            return
         if now < self._deadline or self._busy:
             return
         if self._state is _State.HEAD or self._state is _State.BODY:
@@ -415,25 +466,29 @@ def _path(target: bytes) -> bytes:
 
 def _doubt(version: str, target: bytes, numbered: Sequence[tuple[bytes, bytes]]) -> str | None:
     """Say why two parsers might read this head differently; None where they cannot."""
-    counts = {name: 0 for name in _NUMBERED}
-    for name, value in numbered:
-        counts[name] += 1
-        if name == b"content-length" and not value.isdigit():
-            return f"header 'Content-Length': {value.decode('latin-1')!r} is not a whole number"
-        if name == b"transfer-encoding" and value.lower() != b"chunked":
-            shown = value.decode("latin-1")
-            return f"header 'Transfer-Encoding': {shown!r} is not supported; only 'chunked' is"
     if version not in {"1.0", "1.1"}:
         return f"HTTP/{version} is not spoken here; HTTP/1.1 is"
-    if counts[b"transfer-encoding"] and (counts[b"content-length"] or version == "1.0"):
-        return "'Transfer-Encoding' goes with neither 'Content-Length' nor HTTP/1.0"
-    for name, count in counts.items():
-        if count > 1:
-            return f"header {name.decode().title()!r} was sent {count} times; once is right"
-    if version == "1.1" and not counts[b"host"]:
-        return "header 'Host' is missing"
     if target[:1] != b"/" and not target.startswith((b"http://", b"https://")):
         return f"the request target {target.decode('latin-1')!r} is not a path"
+    names = [name for name, _ in numbered]
+    for name in names:
+        if names.count(name) > 1:
+            return f"header {name.decode().title()!r} was sent {names.count(name)} times"
+    if version == "1.1" and b"host" not in names:
+        return "header 'Host' is missing"
+    return _doubtful_length(version, dict(numbered))
+
+
+def _doubtful_length(version: str, numbered: Mapping[bytes, bytes]) -> str | None:
+    length = numbered.get(b"content-length")
+    coding = numbered.get(b"transfer-encoding")
+    if length is not None and not length.isdigit():
+        return f"header 'Content-Length': {length.decode('latin-1')!r} is not a whole number"
+    if coding is not None and coding.lower() != b"chunked":
+        shown = coding.decode("latin-1")
+        return f"header 'Transfer-Encoding': {shown!r} is not supported; only 'chunked' is"
+    if coding is not None and (length is not None or version == "1.0"):
+        return "'Transfer-Encoding' goes with neither 'Content-Length' nor HTTP/1.0"
     return None
 
 

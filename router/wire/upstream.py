@@ -89,9 +89,11 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a new connection (asyncio)."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Take a part of an answer (asyncio)."""
         listener = self._listener
         if listener is None:
             # An engine that speaks unasked cannot be trusted with the next request.
@@ -112,9 +114,11 @@ class Connection(asyncio.Protocol):
             listener.on_body(relay, framing.payload, done=False)
 
     def eof_received(self) -> bool:
+        """Close when the engine closes its side (asyncio)."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the listener, if one waits, what the end of the connection means (asyncio)."""
         self._pool.forget(self)
         listener, framing = self._listener, self._framing
         if listener is None:
@@ -176,8 +180,10 @@ class Connection(asyncio.Protocol):
             head = self._pool.heads.read(data[:end])
         except HeadError as error:
             self._fail(FailureKind.BROKEN, f"the answer's head is malformed: {error}")
-            return
-        rest = data[end:]
+        else:
+            self._begin(listener, head, data[end:])
+
+    def _begin(self, listener: Listener, head: AnswerHead, rest: bytes) -> None:
         if head.status < FIRST_FINAL_STATUS:
             if rest:
                 self._read_head(listener, rest)
@@ -215,7 +221,7 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections to one endpoint, newest idle one first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that connections to one endpoint share
         self,
         where: Address,
         *,
@@ -279,6 +285,10 @@ class Pool:
         except (OSError, ssl.SSLError) as error:
             listener.on_failure(FailureKind.NOT_REACHED, str(error) or type(error).__name__)
         else:
+            if not connection.is_open():
+                # Its end was reported before there was anybody to tell.
+                listener.on_failure(FailureKind.NOT_REACHED, "the connection was closed at once")
+                return
             self._open.add(connection)
             connection.ask(listener, head, body)
 

@@ -167,6 +167,39 @@ def test_a_request_that_comes_early_waits_for_the_answer_before_it(relay):
     assert len(relay.back.written) == 2 * sent
 
 
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_requests_that_come_in_one_piece_are_sent_one_by_one(relay, together):
+    relay.caller.data_received(QUESTION * together)
+    for number in range(1, together + 1):
+        assert relay.back.written.count(b"POST") == number
+        relay.upstream.data_received(ANSWER)
+
+    assert relay.front.written == ANSWER * together
+    assert relay.engine.idle == [relay.upstream]
+    assert relay.front.reading
+
+
+def test_a_caller_who_asks_ahead_is_read_no_further_until_it_is_answered(relay):
+    relay.caller.data_received(QUESTION + QUESTION[:-1])
+    assert not relay.front.reading
+
+    relay.upstream.data_received(ANSWER)
+    assert relay.front.reading
+    relay.caller.data_received(QUESTION[-1:])
+    assert relay.back.written.endswith(b"{}")
+    relay.upstream.data_received(ANSWER)
+    assert relay.front.written == ANSWER * 2
+
+
+def test_an_answer_before_the_whole_request_ends_both_connections(relay):
+    relay.caller.data_received(QUESTION[:-1])
+    relay.upstream.data_received(ANSWER)
+
+    assert relay.front.written == ANSWER
+    assert relay.front.closed
+    assert relay.back.closed
+
+
 def test_a_body_follows_its_head_as_it_comes(relay):
     relay.caller.data_received(QUESTION[:-1])
     relay.caller.data_received(QUESTION[-1:])

@@ -110,7 +110,7 @@ def test_every_figure_of_a_relay_is_measured_beside_the_direct_way(tools):
     assert all(len(values) == 1 for values in (*bare.values(), *direct.values()))
     assert all(min(bare[name]) > 0 for name in ("request_us", "large_us", "rss_start_mb"))
     assert len(steps) == 5 * len(targets)
-    assert set(record.harness_shares) == {DIRECT, "bare"}
+    assert set(record.values) == {DIRECT, "bare"}
 
 
 def test_repeats_go_forwards_and_backwards_in_turn():

@@ -2,9 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 Script = Callable[["Call"], Awaitable[None]]
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+LAST_CHUNK = b"0\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
 
 
 class Call:
@@ -15,26 +21,46 @@ class Call:
         self.body = body
         self._writer = writer
 
+    @property
+    def path(self) -> str:
+        """Where it was sent."""
+        return self.head.split(b" ", 2)[1].decode()
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """As they came, names in lower case."""
+        lines = self.head.decode("latin-1").split("\r\n")[1:-2]
+        pairs = [line.split(": ", 1) for line in lines]
+        return [(name.lower(), value) for name, value in pairs]
+
+    def header(self, name: str) -> str | None:
+        """Return the one value of a header; None where it is missing."""
+        values = [value for each, value in self.headers if each == name]
+        assert len(values) <= 1, f"{name} came more than once: {values}"
+        return values[0] if values else None
+
     async def say(self, data: bytes) -> None:
         """Write, and wait until it has left."""
         self._writer.write(data)
         await self._writer.drain()
 
-    async def say_json(self, body: bytes, status: bytes = b"200 OK") -> None:
-        """Answer whole, and keep the connection."""
-        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        await self.say(head % (status, len(body)) + body)
+    async def say_json(self, body: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> None:
+        """Answer whole, and keep the connection; `headers` are whole lines."""
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
+        await self.say(head % (status, headers, len(body)) + body)
 
     async def begin_stream(self) -> None:
         """Write the head of an event stream."""
-        await self.say(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
-        )
+        await self.say(STREAM_HEAD)
 
     async def say_chunk(self, data: bytes) -> None:
         """Write one chunk."""
         await self.say(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def end_stream(self) -> None:
+        """Write what ends a stream of OpenAI's."""
+        await self.say_chunk(DONE)
+        await self.say(LAST_CHUNK)
 
     def close(self) -> None:
         """Close the connection in an orderly way."""
@@ -46,15 +72,22 @@ class Call:
 
 
 class ScriptedEngine:
-    """Runs one script a request, the last one again and again."""
+    """Runs one script a request, the last one again and again; a GET is a probe, and answered."""
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
+        self._open: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.calls: list[Call] = []
+        self.arrivals: asyncio.Queue[Call] = asyncio.Queue()
+        """The same requests, to wait for."""
         self.connections = 0
+        """Those that a request came on."""
         self.hang_ups: asyncio.Queue[Call | None] = asyncio.Queue()
-        """Each connection's end, with the call that was being answered then."""
+        """The end of each of these, with the call that was being answered then."""
+        self.probe_status = b"200 OK"
+        self.probed: dict[str, bytes] = {}
+        """Answers to probes, by path; an empty object where there is none."""
 
     @property
     def url(self) -> str:
@@ -63,24 +96,65 @@ class ScriptedEngine:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until its end."""
-        self.connections += 1
+        self._open.add(writer)
         call: Call | None = None
+        is_probe = True
         try:
             while True:
+                call = None
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.lower().split(b"\r\n")
                 lengths = [line for line in lines if line.startswith(b"content-length:")]
                 body = await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
                 call = Call(head, body, writer)
+                if head.startswith(b"GET "):
+                    await call.say_json(self.probed.get(call.path, b"{}"), self.probe_status)
+                    continue
+                self.connections += is_probe
+                is_probe = False
                 self.calls.append(call)
+                self.arrivals.put_nowait(call)
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
-                await script(call)
-                call = None
+                await _run(script, call, reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.hang_ups.put_nowait(call)
+            if not is_probe:
+                self.hang_ups.put_nowait(call)
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self._open.discard(writer)
+
+    async def close(self) -> None:
+        """Close every connection, and wait until that is done."""
+        for writer in self._open:
+            writer.transport.abort()
+        while self._open:
+            await asyncio.sleep(0)
+
+
+async def _run(script: Script, call: Call, reader: asyncio.StreamReader) -> None:
+    """Run a script to its end; raises ConnectionError as soon as the caller hangs up."""
+
+    async def until_over(group: asyncio.TaskGroup) -> None:
+        await script(call)
+        listening.cancel()
+
+    async def listen() -> None:
+        sent = await reader.read(1)
+        assert not sent, "a request was sent before the one before it was answered"
+        raise ConnectionResetError("the caller hung up")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(listen())
+            group.create_task(until_over(group))
+    except* ConnectionError as group_of_one:
+        error = group_of_one.exceptions[0]
+    else:
+        return
+    raise error
 
 
 @asynccontextmanager
@@ -93,8 +167,42 @@ async def scripted_engine(*scripts: Script) -> AsyncGenerator[ScriptedEngine]:
         yield engine
     finally:
         server.close()
+        await engine.close()
 
 
 async def silence(call: Call) -> None:
     """Read the request and say nothing, for ever."""
     await asyncio.Event().wait()
+
+
+def saying(*parts: bytes, then: Callable[[Call], None] | None = None) -> Script:
+    """Return a script that writes parts as they are; `then` may close or reset."""
+
+    async def script(call: Call) -> None:
+        for part in parts:
+            await call.say(part)
+        if then is not None:
+            then(call)
+
+    return script
+
+
+def answering(body: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> Script:
+    """Return a script that answers whole."""
+
+    async def script(call: Call) -> None:
+        await call.say_json(body, status, headers)
+
+    return script
+
+
+def streaming(*events: bytes) -> Script:
+    """Return a script that sends events, one a chunk, and ends as OpenAI's streams do."""
+
+    async def script(call: Call) -> None:
+        await call.begin_stream()
+        for event in events:
+            await call.say_chunk(b"data: %b\n\n" % event)
+        await call.end_stream()
+
+    return script

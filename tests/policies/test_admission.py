@@ -52,9 +52,9 @@ def test_an_unknown_model_is_answered_with_those_that_are_known():
     refusal = admission.unknown_model("llama-4", ["qwen", "llama-3"])
 
     assert refusal.reason is RefusalReason.UNKNOWN_MODEL
-    assert refusal.detail == "no pool serves model 'llama-4'; known models: llama-3, qwen"
+    assert refusal.detail == "no pool serves model 'llama-4'"
     assert refusal.known == ("llama-3", "qwen")
-    assert admission.unknown_model("x", []).detail == "no pool serves model 'x'; known models: none"
+    assert admission.unknown_model("x", []).known == ()
 
 
 def test_what_is_missing_is_named():
@@ -62,6 +62,7 @@ def test_what_is_missing_is_named():
     apart = admission.unsupported("m", [SlaClass.BULK], anywhere=True)
 
     assert missing.detail == "no endpoint of model 'm' offers: bulk, standard"
+    assert missing.missing == (SlaClass.BULK, SlaClass.STANDARD)
     assert apart.detail == "no endpoint of model 'm' offers together: bulk"
 
 

@@ -8,7 +8,7 @@ from policies.commands import Expire, Send
 from policies.facts import Ending, FailureKind, OnMiss, Reason, RefusalReason, Targets
 from policies.fleet import Others
 from policies.health import State
-from policies.policy import Classes, ClassPolicy, Policy, RetryPolicy
+from policies.policy import Classes, ClassPolicy, ModelPolicy, Policy, RetryPolicy
 from tests.policies.builders import (
     BULK,
     FAST,
@@ -250,6 +250,40 @@ def test_who_hangs_up_after_being_sent_gives_the_slot_back():
     assert made.endpoints["e"].abandoned == 1
 
 
+def test_those_who_wait_are_counted_by_rank():
+    made = single()
+    sent(made.arrive(facts(), 0.0))
+    for sla_class in (BULK, BULK, INTERACTIVE):
+        waits(made.arrive(facts(sla_class), 0.0))
+
+    assert list(made.waiting_by_rank) == [1, 0, 2]
+
+
+def test_the_class_of_a_request_is_told_without_sending_it():
+    policy = Policy(models={"m": ModelPolicy(BULK), "gone": ModelPolicy(INTERACTIVE)})
+    made = single(policy=policy)
+
+    assert made.class_of(facts()) is BULK
+    assert made.class_of(facts(STANDARD)) is STANDARD
+    assert made.class_of(facts(model="gone")) is INTERACTIVE
+    assert made.endpoints["e"].in_flight == 0
+
+
+def test_who_is_sent_but_not_told_yet_gives_the_slot_back_when_it_hangs_up():
+    made = single()
+    running = sent(made.arrive(facts(), 0.0))
+    ticket = waits(made.arrive(facts(INTERACTIVE), 0.1)).ticket
+    made.ended(running, Ending.COMPLETED, 0.2)
+    waits(made.arrive(facts(BULK), 0.2))
+
+    made.left(ticket, 0.3)
+    (answer,) = made.due(0.3)
+
+    assert answer.ticket is not ticket
+    assert sent(answer).ask.sla_class is BULK
+    assert made.endpoints["e"].in_flight == 1
+
+
 # Ending
 
 
@@ -400,6 +434,39 @@ def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_late
     assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 1.0)
 
 
+def test_a_retry_stands_before_those_of_its_class_that_wait():
+    made = single()
+    one = sent(made.arrive(facts(STANDARD), 0.0))
+    waits(made.arrive(facts(STANDARD), 0.1))
+
+    again = sent(made.failed(one, FailureKind.STALE_CONNECTION, 0.2))
+
+    assert again.ask is one.ask
+    assert made.due(0.2) == []
+
+
+def test_a_stale_retry_leaves_its_slot_to_a_higher_class_that_waits():
+    made = single()
+    one = sent(made.arrive(facts(STANDARD), 0.0))
+    higher = waits(made.arrive(facts(INTERACTIVE), 0.1)).ticket
+
+    waits(made.failed(one, FailureKind.STALE_CONNECTION, 0.2))
+    (answer,) = made.due(0.2)
+
+    assert answer.ticket is higher
+
+
+def test_slots_that_fall_free_together_are_all_given_away():
+    both = plan("e", max_in_flight=3, models=frozenset({"m", "o"}))
+    made = dispatcher(both)
+    made.heard("e", Others((3, 0, 0)), 0.0)
+    tickets = [waits(made.arrive(facts(model=name), 0.0)).ticket for name in ("m", "o", "m")]
+
+    made.heard("e", Others(), 1.0)
+
+    assert [answer.ticket for answer in made.due(1.0)] == tickets
+
+
 def test_a_retry_that_will_not_wait_is_refused():
     made = dispatcher(plan("a", max_in_flight=1), plan("b", max_in_flight=1))
     one = sent(made.arrive(facts(may_wait=False), 0.0))
@@ -529,6 +596,8 @@ def test_an_early_trial_serves_who_waits_already():
     take_down(made, "d")
     sent(made.arrive(facts(), 0.1))
     waits(made.arrive(facts(), 0.1))
+
+    assert made.due(0.1) == []
 
     sent(made.arrive(facts(model="o"), 0.2))
     (answer,) = made.due(0.2)

@@ -180,23 +180,43 @@ def test_a_field_of_the_wrong_type_is_named(client, model):
         ask(client, model, extra_body={"max_tokens": "many"})
 
 
-def test_who_will_not_wait_is_refused_while_the_slots_are_taken_and_served_on_a_retry(
-    client, router_url, model
-):
-    """The SDK's own retries must be enough: the refusal says when to come back."""
-    never = {"X-SLA-Queue": "never"}
-    holders = [
-        ask(client, model, stream=True, max_tokens=60, extra_body={"ignore_eos": True})
+def take_every_slot(client, model, max_tokens):
+    """Return two streams that have begun: the most urgent class may hold both slots."""
+    streams = [
+        ask(
+            client,
+            model,
+            stream=True,
+            max_tokens=max_tokens,
+            extra_body={"ignore_eos": True},
+            extra_headers={"X-SLA-Class": "interactive"},
+        )
         for _ in range(2)
     ]
-    for holder in holders:
-        next(holder)
+    for stream in streams:
+        next(stream)
+    return streams
+
+
+def test_who_will_not_wait_is_refused_at_once_while_the_slots_are_taken(client, model):
+    """Even a client that repeats is told not to: repeating would be the wait it did not want."""
+    repeating = client.with_options(max_retries=8)
+    streams = take_every_slot(client, model, max_tokens=200)
 
     with pytest.raises(openai.RateLimitError) as caught:
-        ask(client, model, max_tokens=1, extra_headers=never)
-    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 120
+        ask(repeating, model, max_tokens=1, extra_headers={"X-SLA-Queue": "never"})
+    for stream in streams:
+        stream.close()
 
-    for holder in holders:
-        holder.close()
-    patient = client.with_options(max_retries=8)
-    assert ask(patient, model, max_tokens=1, extra_headers=never).choices
+    headers = caught.value.response.headers
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+    assert 1 <= int(headers["retry-after"]) <= 120
+    assert headers["x-sla-dropped-reason"] == "rejected-would-queue"
+
+
+def test_a_slot_whose_caller_hung_up_serves_the_next_who_waits(client, model):
+    for stream in take_every_slot(client, model, max_tokens=1000):
+        stream.close()
+
+    # Both answers would have taken half a minute more.
+    assert ask(client.with_options(timeout=8.0), model, max_tokens=1).choices

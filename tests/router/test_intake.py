@@ -10,14 +10,14 @@ from engines.engine import Feature, Route
 from policies.facts import ANYTHING, OnMiss, RequestFacts, SlaClass, Targets, Wish
 from router import errors
 from router.errors import Problem
-from router.intake import Intake, read_request
+from router.intake import Intake, read_asked, read_request
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def read(*headers: tuple[bytes, bytes], **fields: object) -> Intake | Problem:
     body = orjson.dumps({**CHAT, **fields})
-    return read_request(Route.CHAT, headers, body, new_id=lambda: "made")
+    return read_request(Route.CHAT, read_asked(headers), body, new_id=lambda: "made")
 
 
 def wish_of(*headers: tuple[bytes, bytes], **fields: object) -> Wish:
@@ -81,7 +81,9 @@ def test_an_id_is_made_only_where_it_is_needed():
 
     headers = [(b"x-request-id", b"abc")]
 
-    assert isinstance(read_request(Route.CHAT, headers, orjson.dumps(CHAT), new_id=new_id), Intake)
+    assert isinstance(
+        read_request(Route.CHAT, read_asked(headers), orjson.dumps(CHAT), new_id=new_id), Intake
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_every_single_thing_that_is_asked_for_is_kept(headers: list[tuple[bytes,
     ],
 )
 def test_a_body_that_is_no_json_object_is_a_400_that_says_why(body: bytes, words: str):
-    problem = read_request(Route.CHAT, [], body, new_id=str)
+    problem = read_request(Route.CHAT, read_asked([]), body, new_id=str)
 
     assert isinstance(problem, Problem)
     assert problem.status == 400
@@ -178,14 +180,14 @@ def test_a_body_that_is_no_json_object_is_a_400_that_says_why(body: bytes, words
 def test_of_a_key_given_twice_the_last_counts():
     body = b'{"model":"a","messages":[],"model":"b"}'
 
-    intake = read_request(Route.CHAT, [], body, new_id=str)
+    intake = read_request(Route.CHAT, read_asked([]), body, new_id=str)
 
     assert isinstance(intake, Intake)
     assert intake.facts.model == "b"
 
 
 def test_a_bad_header_is_answered_before_the_body_is_read():
-    problem = read_request(Route.CHAT, [(b"x-sla-class", b"gold")], b"{", new_id=str)
+    problem = read_request(Route.CHAT, read_asked([(b"x-sla-class", b"gold")]), b"{", new_id=str)
 
     assert isinstance(problem, Problem)
     assert problem.param == "x-sla-class"
@@ -246,12 +248,12 @@ def test_no_document_makes_the_intake_fail(
 ):
     body = orjson.dumps({"model": "m", **document})
 
-    assert_sound(read_request(route, headers, body, new_id=lambda: "made"))
+    assert_sound(read_request(route, read_asked(headers), body, new_id=lambda: "made"))
 
 
 @given(route=st.sampled_from(Route), body=st.binary(max_size=60))
 def test_no_bytes_make_the_intake_fail(route: Route, body: bytes):
-    assert_sound(read_request(route, [], body, new_id=lambda: "made"))
+    assert_sound(read_request(route, read_asked([]), body, new_id=lambda: "made"))
 
 
 @given(

@@ -170,7 +170,7 @@ def main(given: Sequence[str] | None = None) -> int:
     except (CannotCompile, CannotStart, LoadFailed) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 1
-    Console().print(terminal(made))
+    Console().print(*terminal(made), sep="\n")
     for doubt in made["doubts"]:
         console.print(f"[yellow]to be read with care: {escape(doubt)}[/yellow]")
     missed = [bound["says"] for bound in made["bounds"] if not bound["held"]]

@@ -65,7 +65,7 @@ class Upstream(asyncio.Protocol):
         caller = self.caller
         self.caller = None
         if caller is not None:
-            if self.parser.should_keep_alive():
+            if self.parser.should_keep_alive() and caller.asked_whole():
                 self.engine.idle.append(self)
             else:
                 self.transport.close()
@@ -103,13 +103,17 @@ class Caller(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.upstream: Upstream | None = None
         self.out: list[bytes] = []
-        """What is to be written before the call that reads it returns."""
+        """What has come of the request that is served and is not written yet."""
+        self.coming = self.out
+        """What has come of the request that is read: the same one, unless callers pipeline."""
+        self.whole = False
+        """The request that is read has come to its end."""
         self.full = False
         """The caller reads more slowly than the engine writes."""
         self.busy = False
         """From a request's head until its answer is whole."""
-        self.later: deque[bytes] = deque()
-        """What came while an answer was on its way: pipelined requests."""
+        self.later: deque[list[bytes]] = deque()
+        """Requests that came before the answer to the one before them."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -126,9 +130,6 @@ class Caller(asyncio.Protocol):
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.busy and self.whole:
-            self.later.append(data)
-            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -176,11 +177,18 @@ class Caller(asyncio.Protocol):
         self.upstream = upstream
         upstream.send(self, b"".join(self.out))
         self.out.clear()
-        self.transport.resume_reading()
+        if not self.later:
+            self.transport.resume_reading()
 
     def on_message_begin(self) -> None:
-        self.busy = True
         self.whole = False
+        if self.busy:
+            self.coming = []
+            self.later.append(self.coming)
+            self.transport.pause_reading()
+        else:
+            self.busy = True
+            self.coming = self.out
         self.url = b""
         self.head: list[bytes] = []
 
@@ -194,22 +202,32 @@ class Caller(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         method = self.parser.get_method()
         start = b"%b %b HTTP/1.1\r\nhost: engine\r\n" % (method, self.url)
-        self.out += (start, *self.head, b"\r\n")
+        self.coming += (start, *self.head, b"\r\n")
 
     def on_body(self, body: bytes) -> None:
-        self.out.append(body)
+        self.coming.append(body)
 
     def on_message_complete(self) -> None:
         self.whole = True
+
+    def asked_whole(self) -> bool:
+        """Whether the request that is served has been sent to its end."""
+        return self.whole or self.coming is not self.out
 
     def answered(self) -> None:
         """Be ready for the next request; it may have come already."""
         if self.full and self.upstream is not None:
             self.upstream.transport.resume_reading()
         self.upstream = None
-        self.busy = False
-        while self.later and not (self.busy and self.whole):
-            self.data_received(self.later.popleft())
+        if not self.asked_whole():
+            self.transport.close()
+        elif self.later:
+            self.out = self.later.popleft()
+            if not self.later:
+                self.transport.resume_reading()
+            self.flush()
+        else:
+            self.busy = False
 
     def pause_writing(self) -> None:
         self.full = True

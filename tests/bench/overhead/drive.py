@@ -44,8 +44,6 @@ class Driven:
     line: Line
     proxy_cpu_s: float
     """0 where there is no proxy."""
-    harness_share: float
-    """Of the harness's core, taken by mock engine and load generator; 0..1."""
     foreign_share: float
     """Of both cores, taken by others, by the hypervisor or by this process; 0..1."""
 
@@ -86,7 +84,7 @@ class Load:
         proxy_s = after.proxy_s - before.proxy_s
         foreign_s = max(0.0, after.busy_s - before.busy_s - harness_s - proxy_s)
         count = len({self._rig.cores.proxy, self._rig.cores.harness})
-        return Driven(line, proxy_s, harness_s / wall_s, foreign_s / wall_s / count)
+        return Driven(line, proxy_s, foreign_s / wall_s / count)
 
     def _now(self) -> _Moment:
         proxy_s = 0.0 if self._proxy_pid is None else cpu_s(self._proxy_pid)

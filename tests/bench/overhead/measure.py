@@ -64,8 +64,6 @@ class Record:
     """Every value of a run, by target and figure, one a repeat."""
 
     values: dict[str, dict[str, list[float]]]
-    harness_shares: dict[str, list[float]] = field(default_factory=dict)
-    """By target, one a load."""
     foreign_shares: list[float] = field(default_factory=list)
     """One a load."""
 
@@ -74,9 +72,8 @@ class Record:
         for figure, value in values.items():
             self.values[target].setdefault(figure, []).append(value)
 
-    def note_validity(self, target: str, driven: Driven) -> None:
+    def note_validity(self, driven: Driven) -> None:
         """Add what tells whether a load's figures can be believed."""
-        self.harness_shares.setdefault(target, []).append(driven.harness_share)
         self.foreign_shares.append(driven.foreign_share)
 
 
@@ -93,7 +90,7 @@ class Bench:
         options |= {"seconds": self.extent.seconds, "warm-up": self.extent.warm_up_s}
         with load(self.rig, subject.pid, mode, subject.port, _flags(options)) as ready:
             driven = ready.go()
-        self.record.note_validity(subject.target.name, driven)
+        self.record.note_validity(driven)
         return driven
 
 
@@ -176,7 +173,8 @@ def started(target: Target, engine_port: int, cores: Cores) -> Iterator[Subject]
     ):
         place = Place(free_port(), engine_port, Path(directory))
         command = target.command(place)
-        with running(command, cores.proxy, log=log, cwd=ROOT) as process:
+        # A file takes what a proxy writes for every request; a pipe that nobody reads would not.
+        with running(command, cores.proxy, output=log, log=log, cwd=ROOT) as process:
             subject = Subject(target, place.port, process.pid)
             wait_until_it_answers(subject, lambda: process.poll() is not None, log)
             yield subject

@@ -50,16 +50,17 @@ def running(
     core: int,
     *,
     stdin: int = subprocess.DEVNULL,
+    output: IO[bytes] | int = subprocess.PIPE,
     log: IO[bytes] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a command on a core; on the way out it is asked to stop, and made to if it does not.
 
-    Its output is a pipe, its errors go to `log` (None: to ours).
+    What it writes goes to `output`, its errors to `log` (None: to ours).
     """
     with pinned(core):
         process = subprocess.Popen(  # noqa: S603 - commands of the target table
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True, cwd=cwd
+            command, stdin=stdin, stdout=output, stderr=log, text=True, cwd=cwd
         )
     with process:
         try:

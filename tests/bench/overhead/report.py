@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.bench.overhead.measure import Extent, Record
 from tests.bench.overhead.processes import Cores
 from tests.bench.overhead.summary import Spread, doubts, judged, ratio, spread, with_added
-from tests.bench.overhead.targets import DIRECT, HEADWAY, Target
+from tests.bench.overhead.targets import HEADWAY, Target
 
 Document = Mapping[str, Any]
 """What `document` returns and overhead.json holds."""
@@ -27,6 +27,7 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("CPU µs, {large_body_bytes} byte body", "large_us", 0),
 )
 """Heading, figure, decimals."""
+RATIOS = (("bare", "nginx"), (HEADWAY, "nginx"), (HEADWAY, "bare"))
 BEGIN = "<!-- overhead:begin -->"
 END = "<!-- overhead:end -->"
 COMMAND = "make bench-overhead"
@@ -42,7 +43,6 @@ def document(
     """Gather all that was measured, and what may be concluded, in plain JSON values."""
     values = with_added(record.values)
     verdicts = judged(values)
-    shares = record.harness_shares
     return {
         "made": {
             "extent": asdict(extent),
@@ -56,7 +56,6 @@ def document(
                 "about": target.about,
                 "version": target.version(),
                 "values": values[target.name],
-                "most_harness_share": max(shares[target.name]),
             }
             for target in targets
         },
@@ -65,7 +64,7 @@ def document(
             for verdict in verdicts
         ],
         "foreign_share": median(record.foreign_shares),
-        "doubts": doubts(shares, record.foreign_shares, apart=cores.apart),
+        "doubts": doubts(values, record.foreign_shares, apart=cores.apart),
     }
 
 
@@ -108,30 +107,39 @@ def ratios(made: Document, target: str, beside: str) -> list[str]:
     return ["-" if multiple is None else f"{multiple:.2f} x" for multiple in multiples]
 
 
-def terminal(made: Document) -> Table:
-    """Draw the table on its side: figures downwards, targets and their ratios across."""
-    repeats = made["made"]["extent"]["repeats"]
-    shares = [
-        target["most_harness_share"] for name, target in made["targets"].items() if name != DIRECT
-    ]
-    table = Table(
-        title=f"Medians of {repeats} interleaved repeats (lowest to highest)",
-        caption=f"Harness: {made['made']['harness']}; it took at most {max(shares, default=0):.0%} "
-        f"of its core beside a proxy. Others took {made['foreign_share']:.0%} of the cores.",
-    )
+def _sideways(title: str, made: Document, columns: Mapping[str, Sequence[str]]) -> Table:
+    """Draw figures downwards and `columns` across."""
+    table = Table(title=title)
     table.add_column("")
-    across = [headings(made)]
-    for name, *cells in rows(made, extremes=True):
+    for name in columns:
         table.add_column(name, justify="right")
-        across.append([one.replace(" (", "\n(") for one in cells])
-    names = list(made["targets"])
-    for name, beside in (("bare", "nginx"), (HEADWAY, "nginx"), (HEADWAY, "bare")):
-        if name in names and beside in names:
-            table.add_column(f"{name}\n/ {beside}", justify="right", style="dim")
-            across.append(ratios(made, name, beside))
-    for line in zip(*across, strict=True):
+    for line in zip(headings(made), *columns.values(), strict=True):
         table.add_row(*line)
     return table
+
+
+def terminal(made: Document) -> list[Table]:
+    """Draw the figures with their extremes, and what the proxies are of each other."""
+    figures = {
+        name: [one.replace(" (", "\n(") for one in cells]
+        for name, *cells in rows(made, extremes=True)
+    }
+    repeats = made["made"]["extent"]["repeats"]
+    title = f"Medians of {repeats} interleaved repeats (lowest to highest)"
+    tables = [_sideways(title, made, figures)]
+    tables[
+        0
+    ].caption = (
+        f"Harness: {made['made']['harness']}. Others took {made['foreign_share']:.0%} of the cores."
+    )
+    multiples = {
+        f"{name} / {beside}": ratios(made, name, beside)
+        for name, beside in RATIOS
+        if name in figures and beside in figures
+    }
+    if multiples:
+        tables.append(_sideways("Medians of the ratios within a repeat", made, multiples))
+    return tables
 
 
 def markdown(made: Document) -> str:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 import policies.facts
@@ -83,3 +86,11 @@ def test_the_table_has_a_row_for_every_flag():
 
     assert len(rows) == 2 + sum(len(flags(kind, profile)) for kind, profile in SHAPES)
     assert all(row.count(" | ") == 3 for row in rows[2:])
+
+
+def test_the_table_can_be_printed():
+    printed = subprocess.run(
+        [sys.executable, "-m", "engines.launch.profiles"], capture_output=True, check=True
+    )
+
+    assert printed.stdout.decode() == table()

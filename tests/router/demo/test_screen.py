@@ -37,30 +37,33 @@ def tally():
     return counted
 
 
-def shown(renderable):
+def shown(renderable, width=80):
     written = StringIO()
-    Console(file=written, width=200).print(renderable)
+    Console(file=written, width=width).print(renderable)
     return written.getvalue()
 
 
-def cells(text, first):
-    row = next(line for line in text.splitlines() if first in line)
-    return [cell.strip() for cell in row.strip("│ ").split("│")]
+def lines_of(text, first):
+    """Return the words of the line that begins with a class, and of the two below it."""
+    lines = [line.split() for line in text.splitlines()]
+    at = next(at for at, words in enumerate(lines) if words[:1] == [first])
+    return lines[at : at + 3]
 
 
-def test_a_class_is_shown_in_one_row(tally):
-    row = cells(shown(screen.table(tally, "so far")), "interactive")
-
-    assert row == [
-        "interactive", "4", "0", "1 x 503", "250 ms", "1,500 ms", "50 ms", "50%",
-        "TTFT 1 s, TPOT 0.1 s", "predictable 67%, throughput 33%",
+def test_a_class_is_shown_with_its_targets_and_where_it_ran_even_in_80_columns(tally):
+    assert lines_of(shown(screen.table(tally, "so far")), "interactive") == [
+        ["interactive", "4", "0", "1", "x", "503", "250", "1,500", "50", "50%",
+         "predictable", "67%"],
+        ["TTFT", "1", "s", "throughput", "33%"],
+        ["TPOT", "0.1", "s"],
     ]  # fmt: skip
 
 
 def test_a_class_without_an_answer_yet_shows_no_figures(tally):
-    row = cells(shown(screen.table(tally, "so far")), "bulk")
+    first, second, _ = lines_of(shown(screen.table(tally, "so far")), "bulk")
 
-    assert row == ["bulk", "0", "1", "-", "-", "-", "-", "-", "whole 60 s", "-"]
+    assert first == ["bulk", "0", "1", "-", "-", "-", "-", "-", "-"]
+    assert second == ["whole", "60", "s"]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(30.0, "12 s of 30 s"), (None, "until Ctrl-C")])
@@ -89,11 +92,17 @@ def test_the_last_line_is_json_with_a_figure_for_each_column(tally):
 
 
 def test_the_invitation_names_the_address_for_curl_and_for_the_sdk():
-    text = shown(screen.invitation("http://127.0.0.1:8080", POOLS))
+    text = screen.invitation("http://127.0.0.1:8080", POOLS)
 
     assert "curl -N http://127.0.0.1:8080/v1/chat/completions" in text
     assert 'OpenAI(base_url="http://127.0.0.1:8080/v1"' in text
     assert "throughput: llama.cpp with 8 slots, http://127.0.0.1:9002" in text
+
+
+def test_the_curl_command_sends_a_body_that_is_json():
+    _, _, body = screen.invitation("http://127.0.0.1:8080", POOLS).partition("-d '")
+
+    assert json.loads(body.partition("'")[0])["stream"] is True
 
 
 def test_the_configuration_holds_a_pool_for_each_engine():

@@ -1,13 +1,17 @@
 """The server side of the wire: what is read as a request, in which order, and what never is."""
 
+import asyncio
+
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from engines.engine import Route
-from router.wire.inbound import LINGER_S, MAX_PIPELINED, Inbound
 from router.settings import Limits
+from router.wire.heads import KnownRequests
+from router.wire.inbound import LINGER_S, MAX_PIPELINED, Inbound
 from tests.fakes.transport import FakeTransport
 
 LIMITS = Limits(max_header_bytes=2000, max_body_bytes=100)
@@ -34,11 +38,12 @@ class FakeExchange:
 
 
 class FakeDoor:
-    routes = {route.encode(): route for route in Route}
     limits = LIMITS
 
     def __init__(self, *, answers=False):
+        self.routes = {route.encode(): route for route in Route}
         self.now = 0.0
+        self.known = KnownRequests()
         self.connections = set()
         self.begun = []
         self.exchange = FakeExchange()
@@ -89,7 +94,7 @@ def test_a_request_is_read_the_same_however_it_is_cut(cuts):
         at += step
         turn += 1
 
-    assert [(r.route, r.body, r.keep_alive) for r in door.begun] == [(Route.CHAT, BODY, True)]
+    assert [(r.head.route, r.body, r.keep_alive) for r in door.begun] == [(Route.CHAT, BODY, True)]
 
 
 def test_a_chunked_body_is_put_together(idle_loop):
@@ -100,7 +105,46 @@ def test_a_chunked_body_is_put_together(idle_loop):
         b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
 
-    assert [(r.route, r.body) for r in door.begun] == [(Route.COMPLETIONS, b"abcde")]
+    assert [(r.head.route, r.body) for r in door.begun] == [(Route.COMPLETIONS, b"abcde")]
+
+
+@given(
+    bodies=st.lists(st.binary(min_size=1, max_size=90), min_size=2, max_size=5),
+    cut=st.integers(0, 200),
+)
+def test_a_head_that_is_known_again_is_read_as_the_first_time(bodies, cut):
+    door = FakeDoor(answers=True)
+    inbound, _ = connected(door, object())
+    for body in bodies:
+        length = b"content-length: %d\r\n" % len(body)
+        data = b"POST /v1/completions HTTP/1.1\r\nhost: r\r\n" + length + b"a: B\r\n\r\n" + body
+        inbound.data_received(data[:cut] if cut < len(data) and body is bodies[-1] else data)
+        if cut < len(data) and body is bodies[-1]:
+            inbound.data_received(data[cut:])
+
+    assert [each.body for each in door.begun] == bodies
+    assert {each.head.route for each in door.begun} == {Route.COMPLETIONS}
+    assert all((b"a", b"B") in each.head.headers for each in door.begun)
+
+
+def test_a_known_head_does_not_let_a_larger_body_in(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    for size in (10, LIMITS.max_body_bytes + 1):
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: r\r\ncontent-length: %d\r\n\r\n" % size
+        inbound.data_received(head + b"x" * size)
+
+    assert len(door.begun) == 1
+    assert b"HTTP/1.1 413 " in transport.written
+
+
+def test_a_second_request_behind_a_known_head_is_not_taken_for_its_body(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, _ = connected(door, idle_loop)
+    inbound.data_received(GOOD)
+    inbound.data_received(GOOD + GOOD)
+
+    assert [each.body for each in door.begun] == [BODY, BODY, BODY]
 
 
 def test_requests_sent_ahead_are_answered_in_order(idle_loop):
@@ -227,7 +271,7 @@ def test_a_target_with_an_authority_means_its_path(idle_loop):
     inbound, _ = connected(door, idle_loop)
     inbound.data_received(GOOD.replace(b" /v1", b" http://r/v1"))
 
-    assert [r.route for r in door.begun] == [Route.CHAT]
+    assert [r.head.route for r in door.begun] == [Route.CHAT]
 
 
 def test_a_query_does_not_change_the_route(idle_loop):
@@ -235,7 +279,7 @@ def test_a_query_does_not_change_the_route(idle_loop):
     inbound, _ = connected(door, idle_loop)
     inbound.data_received(GOOD.replace(b"completions ", b"completions?api-version=1 "))
 
-    assert [r.route for r in door.begun] == [Route.CHAT]
+    assert [r.head.route for r in door.begun] == [Route.CHAT]
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 7))
@@ -367,13 +411,11 @@ def test_a_stopping_server_closes_idle_connections_and_lets_answers_end(idle_loo
 
 
 async def test_what_is_not_inference_runs_through_the_application():
-    import asyncio
-
     inbound, transport = connected(FakeDoor())
     inbound.data_received(b"GET /v1/models?x=1 HTTP/1.1\r\nhost: r\r\n\r\n")
     inbound.data_received(GOOD.replace(b"chat/completions", b"fi%6ces"))
-    while transport.written.count(b"0\r\n\r\n") < 2:
-        await asyncio.sleep(0)
+    while tasks := inbound._server_state.tasks:
+        await asyncio.wait(tasks)
 
     assert b"/v1/models|" in transport.written
     assert b"/v1/fi" in transport.written
@@ -392,3 +434,33 @@ def test_no_bytes_crash_the_parser(data, cut):
     inbound.connection_lost(None)
 
     assert door.connections == set()
+
+
+def test_the_next_request_waits_for_a_caller_that_does_not_read(idle_loop):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.pause_writing()
+    inbound.data_received(GOOD)
+    before = len(door.begun)
+    inbound.resume_writing()
+
+    assert before == 0
+    assert len(door.begun) == 1
+    assert transport.written.endswith(b"\r\n\r\n1")
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_last_answer_of_a_connection_is_not_kept_for_a_caller_that_never_reads(
+    idle_loop, paused
+):
+    door = FakeDoor(answers=True)
+    inbound, transport = connected(door, idle_loop)
+    inbound.data_received(GOOD.replace(b"host: r", b"host: r\r\nconnection: close"))
+    if paused:
+        inbound.pause_writing()
+    inbound.expire(LIMITS.keep_alive_s - 1.0)
+    closing = (transport.closed, transport.aborted)
+    inbound.expire(LIMITS.keep_alive_s)
+
+    assert closing == (True, False)
+    assert transport.aborted

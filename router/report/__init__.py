@@ -1,0 +1,1 @@
+"""Results for people and for scripts: tables, JSON, pictures, a page."""

@@ -1,0 +1,1 @@
+"""The router's own decisions against stand-in engines, in virtual time."""

@@ -1,0 +1,420 @@
+"""The router's dispatcher and a fleet of emulated engines, in virtual time.
+
+A request is decided on when it is offered, by the dispatcher that serves; what it decides is
+carried out as the proxy would: sent, queued, tried elsewhere, timed out. The dispatcher sees what
+a router sees, never a true length. The router's own time and the network are not counted: they are
+below a millisecond; the engines' API servers are.
+
+The same seed gives the same run: nothing depends on a clock, and every source of chance is its own.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+from random import Random
+from typing import Final
+
+from engines.emulator.jobs import Event, Failed, Finished, FirstToken, Tokens
+from engines.emulator.spec import HEALTHY, Faults
+from engines.engine import Route
+from policies.commands import Expire, Send, Wait
+from policies.dispatcher import Dispatcher
+from policies.facts import (
+    Ending,
+    FailureKind,
+    RefusalReason,
+    Refuse,
+    RequestFacts,
+    Wish,
+)
+from policies.fleet import Flight
+from policies.ordering import Ticket
+from router.measure.outcome import Fate, Outcome
+from router.settings import Timeouts
+from router.simulation.contenders import Contender
+from router.simulation.fleet import MODEL, Fleet
+from router.simulation.machine import Machine, failure_kind, faults_of
+from router.simulation.trip import Trip
+from router.workload.offers import Offer
+from router.workload.settings import Fault
+
+NEEDS: Final = frozenset({Route.CHAT})
+BYTES_A_TOKEN: Final = 4.0
+BYTES_SIGMA: Final = 0.1
+"""Prompts differ in bytes a token: normal, this share of the mean, and at least half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the router looks, s."""
+
+    sweep_s: float = 0.25
+    """For timeouts and progress, as `router.app`."""
+    scrape_s: float = 0.2
+    """At the engines' gauges."""
+    probe_s: float = 2.0
+    """After the engines' health, as `router.settings.Probes`."""
+
+
+@dataclass(slots=True)
+class Observed:
+    """What was seen of the fleet besides the requests' outcomes."""
+
+    sweeps: int = 0
+    in_flight: dict[str, int] = field(default_factory=dict)
+    """By endpoint: sum over all sweeps of requests in flight there."""
+    waiting: int = 0
+    """The same of requests that wait in the router."""
+    ended_at: float = 0.0
+    """When the last request was over, s."""
+    steps: int = 0
+    preemptions: int = 0
+    cached_tokens: int = 0
+
+
+class World:
+    """One run: a fleet, a contender, a stream of offers."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        contender: Contender,
+        *,
+        seed: int,
+        faults: tuple[Fault, ...] = (),
+        timeouts: Timeouts | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.observed = Observed()
+        self._machines = {
+            member.plan.id: Machine(member, Random(f"{seed}/engine/{member.plan.id}"))
+            for member in fleet.members
+        }
+        self._list = list(self._machines.values())
+        self._dispatcher = Dispatcher(
+            contender.plans(fleet), contender.policy, Random(f"{seed}/router")
+        )
+        self._bytes_rng = Random(f"{seed}/bytes")
+        self._timeouts = timeouts or Timeouts()
+        self._pace = pace or Pace()
+        self._waiting: dict[Ticket, Trip] = {}
+        self._active: dict[Trip, None] = {}
+        """All that are not over, in order of arrival."""
+        self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
+        self._entries = 0
+        self._outcomes: list[Outcome] = []
+        self._offering = True
+        self._schedule_faults(faults)
+
+    def run(self, offers: Iterator[Offer]) -> Iterator[Outcome]:
+        """Yield what becomes of every offer, each once, as soon as it is known."""
+        self._start_looking()
+        coming = next(offers, None)
+        while coming is not None or self._active:
+            self._offering = coming is not None
+            machine, machine_at = self._next_machine()
+            agenda_at = self._agenda[0][0]
+            wake_at = self._wake_at()
+            now = min(machine_at, agenda_at, wake_at)
+            if coming is not None and coming.at_s <= now:
+                self._arrive(coming)
+                coming = next(offers, None)
+            elif machine_at <= now:
+                self._attend(machine, machine_at)
+            elif agenda_at <= now:
+                heappop(self._agenda)[2](agenda_at)
+            else:
+                self._pump(wake_at)
+            if self._outcomes:
+                yield from self._outcomes
+                self._outcomes.clear()
+        self._sum_up()
+
+    # What the router does
+
+    def _arrive(self, offer: Offer) -> None:
+        trip = Trip(offer, self._facts(offer))
+        self._active[trip] = None
+        now = offer.at_s
+        if offer.patience_s is not None:
+            self._at(now + offer.patience_s, lambda at: self._leave(trip, at))
+        self._follow(trip, self._dispatcher.arrive(trip.facts, now), now)
+        self._pump(now)
+
+    def _facts(self, offer: Offer) -> RequestFacts:
+        ratio = max(0.5, self._bytes_rng.gauss(1.0, BYTES_SIGMA))
+        return RequestFacts(
+            id=f"request-{offer.number}",
+            model=MODEL,
+            needs=NEEDS,
+            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * offer.prompt_tokens)),
+            max_tokens=offer.max_tokens,
+            wish=Wish(
+                sla_class=offer.sla_class, targets=offer.targets, patience_s=offer.patience_s
+            ),
+            tenant=offer.tenant,
+            session=offer.session,
+        )
+
+    def _follow(self, trip: Trip, decision: Send | Wait | Refuse, now: float) -> None:
+        """Carry out a decision, and those that follow from it."""
+        while isinstance(decision, Send):
+            trip.flight, trip.ticket = decision.flight, None
+            refused = self._send(trip, decision.flight, now)
+            if refused is None:
+                return
+            decision = self._failed(trip, decision.flight, refused, now)
+        if isinstance(decision, Wait):
+            trip.ticket = decision.ticket
+            self._waiting[decision.ticket] = trip
+        elif not trip.over:
+            self._refuse(trip, decision, now)
+
+    def _send(self, trip: Trip, flight: Flight, now: float) -> FailureKind | None:
+        trip.attempts += 1
+        trip.asked_at = trip.moved_at = now
+        machine = self._machines[flight.endpoint.id]
+        return machine.submit(trip, flight.ask.rank, now)
+
+    def _failed(
+        self, trip: Trip, flight: Flight, kind: FailureKind, now: float
+    ) -> Send | Wait | Refuse:
+        """Give the slot back after a failure before the first token, and decide again."""
+        if kind is FailureKind.REJECTED:
+            self._dispatcher.ended(flight, Ending.REJECTED, now)
+            self._end(trip, Fate.REJECTED, now)
+            return _REJECTED
+        decision = self._dispatcher.failed(flight, kind, now)
+        if isinstance(decision, Refuse) and decision.reason is RefusalReason.RETRIES_SPENT:
+            self._end(trip, Fate.FAILED, now, refusal=decision)
+        return decision
+
+    def _refuse(self, trip: Trip, refusal: Refuse, now: float) -> None:
+        fate = Fate.REJECTED if refusal.reason in _CALLERS_FAULT else Fate.REFUSED
+        self._end(trip, fate, now, refusal=refusal)
+
+    def _pump(self, now: float) -> None:
+        """Carry out what has become due: releases from the queue, and expiries."""
+        while self._dispatcher.waiting:
+            commands = self._dispatcher.due(now)
+            if not commands:
+                return
+            for command in commands:
+                if command.ticket is None:
+                    raise RuntimeError("an answer from the queue belongs to nobody")
+                trip = self._waiting.pop(command.ticket)
+                trip.ticket = None
+                if isinstance(command, Expire):
+                    self._refuse(trip, command.refusal, now)
+                else:
+                    self._follow(trip, command, now)
+
+    def _wake_at(self) -> float:
+        at = self._dispatcher.next_wake() if self._dispatcher.waiting else None
+        return inf if at is None else at
+
+    def _leave(self, trip: Trip, now: float) -> None:
+        """Let a caller hang up."""
+        if trip.over:
+            return
+        if trip.ticket is not None:
+            del self._waiting[trip.ticket]
+            self._dispatcher.left(trip.ticket, now)
+        elif trip.flight is not None and trip.machine is not None:
+            trip.machine.abort(trip, now)
+            self._dispatcher.ended(trip.flight, Ending.ABANDONED, now)
+        self._end(trip, Fate.ABANDONED, now)
+        self._pump(now)
+
+    # What the engines do
+
+    def _next_machine(self) -> tuple[Machine, float]:
+        machine = min(self._list, key=_event_time)
+        return machine, machine.next_event_at
+
+    def _attend(self, machine: Machine, now: float) -> None:
+        """Take in what an engine has to tell by `now`."""
+        for event in machine.advance(now):
+            trip = machine.trips.get(event.job_id)
+            if trip is not None and trip.flight is not None:
+                self._take_in(machine, trip, trip.flight, event)
+        self._pump(now)
+
+    def _take_in(self, machine: Machine, trip: Trip, flight: Flight, event: Event) -> None:
+        at_s = event.at_s
+        match event:
+            case FirstToken():
+                trip.first_at = trip.moved_at = at_s
+                trip.steps = machine.engine.gauges().steps
+                self._dispatcher.first_token(flight, at_s)
+            case Finished():
+                del machine.trips[event.job_id]
+                trip.machine = None
+                self._dispatcher.ended(
+                    flight,
+                    Ending.COMPLETED,
+                    at_s,
+                    prompt_tokens=trip.offer.prompt_tokens,
+                    output_tokens=event.output_tokens,
+                    cached_tokens=event.cached_tokens,
+                )
+                fate = Fate.SERVED if event.output_tokens >= trip.offer.length else Fate.TRUNCATED
+                self._end(trip, fate, at_s, finished=event)
+            case Failed():
+                del machine.trips[event.job_id]
+                trip.machine = None
+                if trip.first_at is None:
+                    kind = failure_kind(event.cause)
+                    self._follow(trip, self._failed(trip, flight, kind, at_s), at_s)
+                else:
+                    self._dispatcher.ended(flight, Ending.FAILED, at_s)
+                    self._end(trip, Fate.FAILED, at_s, tokens=event.output_tokens)
+            case Tokens():
+                raise RuntimeError("engines are asked for no single tokens")
+
+    # What goes on beside the requests
+
+    def _start_looking(self) -> None:
+        self._every(self._pace.sweep_s, self._pace.sweep_s, self._sweep)
+        for index, machine in enumerate(self._list):
+            # Not all at the same moment.
+            share = (index + 1) / len(self._list)
+            self._every(
+                self._pace.scrape_s,
+                self._pace.scrape_s * share,
+                self._looker(machine, self._scrape),
+            )
+            self._every(
+                self._pace.probe_s, self._pace.probe_s * share, self._looker(machine, self._probe)
+            )
+
+    def _looker(
+        self, machine: Machine, look: Callable[[Machine, float], None]
+    ) -> Callable[[float], None]:
+        return lambda now: look(machine, now)
+
+    def _sweep(self, now: float) -> None:
+        """Note progress, and act on timeouts."""
+        observed, endpoints = self.observed, self._dispatcher.endpoints
+        observed.sweeps += 1
+        observed.waiting += self._dispatcher.waiting
+        for machine in self._list:
+            self._attend(machine, now)
+            in_flight = observed.in_flight.get(machine.id, 0)
+            observed.in_flight[machine.id] = in_flight + endpoints[machine.id].own_in_flight
+            steps = machine.engine.gauges().steps
+            for trip in tuple(machine.trips.values()):
+                self._check(machine, trip, steps, now)
+        self._pump(now)
+
+    def _check(self, machine: Machine, trip: Trip, steps: int, now: float) -> None:
+        """Count one request's tokens since the last look, one a step; give up on one that hangs."""
+        flight = trip.flight
+        if flight is None:
+            return
+        if trip.first_at is None:
+            if now - trip.asked_at > self._timeouts.first_token_s:
+                machine.abort(trip, now)
+                trip.machine = None
+                kind = FailureKind.FIRST_TOKEN_TIMEOUT
+                self._follow(trip, self._failed(trip, flight, kind, now), now)
+            return
+        if steps > trip.steps:
+            self._dispatcher.progressed(flight, steps - trip.steps, now)
+            trip.steps, trip.moved_at = steps, now
+        elif now - trip.moved_at > self._timeouts.idle_s:
+            machine.abort(trip, now)
+            self._dispatcher.ended(flight, Ending.FAILED, now)
+            self._end(trip, Fate.FAILED, now, tokens=flight.output_tokens)
+
+    def _scrape(self, machine: Machine, now: float) -> None:
+        self._attend(machine, now)
+        if not machine.engine.faults.dead:
+            self._dispatcher.observed(machine.id, machine.load(), now)
+
+    def _probe(self, machine: Machine, now: float) -> None:
+        self._dispatcher.probed(machine.id, machine.is_well, now)
+        self._pump(now)
+
+    def _schedule_faults(self, faults: tuple[Fault, ...]) -> None:
+        for fault in faults:
+            machine = self._machines[fault.endpoint]
+            self._at(fault.at_s, self._setter(machine, faults_of(fault)))
+            if fault.until_s is not None:
+                self._at(fault.until_s, self._setter(machine, HEALTHY))
+
+    def _setter(self, machine: Machine, faults: Faults) -> Callable[[float], None]:
+        def set_faults(now: float) -> None:
+            self._attend(machine, now)
+            machine.set_faults(faults, now)
+            self._attend(machine, now)
+
+        return set_faults
+
+    # Time and ends
+
+    def _at(self, at_s: float, what: Callable[[float], None]) -> None:
+        self._entries += 1
+        heappush(self._agenda, (at_s, self._entries, what))
+
+    def _every(self, interval_s: float, first_s: float, what: Callable[[float], None]) -> None:
+        def again(now: float) -> None:
+            what(now)
+            self._at(now + interval_s, again)
+
+        self._at(first_s, again)
+
+    def _end(
+        self,
+        trip: Trip,
+        fate: Fate,
+        now: float,
+        *,
+        finished: Finished | None = None,
+        tokens: int = 0,
+        refusal: Refuse | None = None,
+    ) -> None:
+        """Note what became of a request. Its slot or place has been given back."""
+        trip.over = True
+        del self._active[trip]
+        offer, flight = trip.offer, trip.flight
+        self.observed.ended_at = max(self.observed.ended_at, now)
+        outcome = Outcome(
+            offer, fate, total_s=now - offer.at_s, attempts=trip.attempts, output_tokens=tokens
+        )
+        if trip.first_at is not None:
+            outcome.first_token_s = trip.first_at - offer.at_s
+        if flight is not None:
+            outcome.endpoint = flight.endpoint.id
+            outcome.reason = flight.reason
+            outcome.queued_s = flight.queued_s
+        elif refusal is not None:
+            outcome.queued_s = now - offer.at_s
+        if finished is not None:
+            outcome.output_tokens = finished.output_tokens
+            outcome.slowest_gap_s = finished.slowest_gap_s
+            if finished.output_tokens > 1:
+                took_s = finished.at_s - finished.first_token_s
+                outcome.per_token_s = took_s / (finished.output_tokens - 1)
+        if refusal is not None:
+            outcome.refusal = refusal.reason
+            outcome.retry_after_s = refusal.retry_after_s
+        self._outcomes.append(outcome)
+
+    def _sum_up(self) -> None:
+        for machine in self._list:
+            gauges = machine.engine.gauges()
+            self.observed.steps += gauges.steps
+            self.observed.preemptions += gauges.preemptions
+            self.observed.cached_tokens += gauges.cached_tokens
+
+
+def _event_time(machine: Machine) -> float:
+    return machine.next_event_at
+
+
+_REJECTED: Final = Refuse(RefusalReason.UNSUPPORTED, "the engine found the request wrong")
+_CALLERS_FAULT: Final = frozenset(
+    {RefusalReason.UNKNOWN_MODEL, RefusalReason.UNSUPPORTED, RefusalReason.TOO_LONG}
+)

@@ -1,9 +1,11 @@
 """Builds every object of a router once, and hands each its clock, its randomness and its limits."""
 
 import asyncio
+import logging
+import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from random import Random
 
 import uvicorn
@@ -29,6 +31,7 @@ from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool, Spawn, address
 
+_LOG = logging.getLogger("headway")
 SWEEP_S = 0.25
 """How often timeouts are looked at: precise enough for whole seconds, and next to free."""
 
@@ -86,7 +89,12 @@ class Router:
             for pool in self.config.pools:
                 certificates = client_context(pool.tls)
                 for endpoint in pool.endpoints:
-                    self._join(endpoint, pool.name, certificates, group.create_task)
+                    self._join(
+                        endpoint,
+                        pool.name,
+                        certificates,
+                        lambda work: group.create_task(_alone(work)),
+                    )
                     prober.watch(self._target(endpoint), certificates)
             beside = [
                 group.create_task(self._sweep()),
@@ -132,7 +140,10 @@ class Router:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.door.sweep()
+            try:
+                self.door.sweep()
+            except Exception:  # whatever broke one exchange, the others' time passes as well
+                _LOG.exception("sweep broke")
 
     # what the prober learns
 
@@ -157,6 +168,34 @@ class Router:
         self.dispatcher.observed(endpoint_id, load, self._clock())
 
 
+async def _alone(work: Coroutine[object, object, None]) -> None:
+    """Do one connection's work: what breaks it must not end all that runs beside it."""
+    try:
+        await work
+    except Exception:
+        _LOG.exception("connection broke")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal that ended it in good order is no failure of the process."""
+
+    def __init__(self, config: uvicorn.Config, overview: Overview) -> None:
+        super().__init__(config)
+        self._overview = overview
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running answers end, for as long as they may."""
+        self._overview.draining = True
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Take signals as a wish to stop, and do not raise them again once that is done."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
 def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
     """Return the server: the hot routes on the router's own protocol, all else on the site."""
     settings = router.config.server
@@ -175,7 +214,7 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         lifespan="on",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=int(settings.limits.drain_s),
+        timeout_graceful_shutdown=settings.limits.drain_s,  # type: ignore[arg-type] # any number
         backlog=4096,
     )
-    return uvicorn.Server(config)
+    return _Server(config, router.overview)

@@ -76,7 +76,7 @@ class Attempt:
     __slots__ = (
         "_asker", "_framing", "_head", "_held", "_held_bytes", "_held_payload", "_state", "_task",
         "asked_at", "connected_at", "connection", "endpoint", "events", "first_event_at", "flight",
-        "in_events", "last_at", "prepared", "tail",
+        "in_events", "last_at", "prepared", "tail", "torn",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +101,8 @@ class Attempt:
         self.connected_at = 0.0
         self.first_event_at = 0.0
         self.last_at = 0.0
+        self.torn = False
+        """Half an event was passed on, because the whole is too large to be held."""
         self.events = 0
         """Server-sent events with data so far: about one an output token."""
         self.tail: deque[Sequence[bytes]] = deque(maxlen=TAIL_BUFFERS)
@@ -210,9 +212,11 @@ class Attempt:
         self.tail.append(payload)
         for part in payload:
             self.events += part.count(b"data:")
-        if self._held:
+        if self._held or self.torn:
             self._hold(relay, payload)
-            if done or self._held_bytes > MAX_HELD_BYTES or self._ends_whole(self._held_payload):
+            is_whole = done or self._ends_whole(self._held_payload)
+            if is_whole or self._held_bytes > MAX_HELD_BYTES:
+                self.torn = not is_whole
                 self._pass_on_held()
         elif done or self._ends_whole(payload):
             self._asker.pass_on(relay, payload)
@@ -232,6 +236,12 @@ class Attempt:
             # The blank line itself may have been cut.
             last = b"".join(payload[-LONGEST_EVENT_END:])
         return last.endswith(EVENT_ENDS) and self.framing.between
+
+    def take_whole_events(self) -> bytes:
+        """Return the whole events among what is held, and hold nothing more; no framing."""
+        held = b"".join(self._held_payload)
+        self._held, self._held_payload, self._held_bytes = [], [], 0
+        return held[: max(held.rfind(end) + len(end) if end in held else 0 for end in EVENT_ENDS)]
 
     def _hold(self, relay: bytes, payload: Sequence[bytes]) -> None:
         self._held.append(relay)

@@ -83,7 +83,12 @@ class Door:
         exchange = Exchange(self, caller, request, intake)
         self.active.add(exchange)
         now = request.arrived
-        exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        try:
+            exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+        except Exception:
+            # The connection ends with the error: what was taken for it is given back.
+            exchange.caller_left()
+            raise
         return None if exchange.ended else exchange
 
     def _turn_away(
@@ -171,9 +176,13 @@ class Door:
         self.pump(now)
 
     def stop(self) -> None:
-        """End every exchange that is left, each with an error of its own."""
-        for exchange in tuple(self.active):
+        """End every exchange that is left, each with an error of its own; nothing comes after."""
+        self.dispatcher.stop(self.clock())
+        # First those who wait, so that nobody is sent to a slot that falls free now.
+        for exchange in (*self._waiting.values(), *self.active):
             exchange.stop()
+        if self._wake is not None:
+            self._wake.cancel()
 
     # what is noted
 

@@ -82,6 +82,11 @@ def bad_json(error: orjson.JSONDecodeError) -> Problem:
     return problem(400, f"could not parse the JSON body of the request: {error}", "invalid_json")
 
 
+def too_deep(limit: int) -> Problem:
+    """Answer a body whose arrays and objects are nested too deeply; `limit` levels are not."""
+    return problem(400, f"the JSON body is nested more than {limit} levels deep", "invalid_json")
+
+
 def bad_header(name: str, value: str, right: str) -> Problem:
     """Answer a malformed header; `right` says what would be right, as a noun phrase."""
     return problem(400, f"header {name}: {shown(value)} is not {right}", "invalid_header", name)

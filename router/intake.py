@@ -8,12 +8,16 @@ import orjson
 
 from engines.engine import Route
 from policies.facts import ANYTHING, NO_TARGETS, OnMiss, RequestFacts, SlaClass, Targets, Wish
-from router.errors import BadRequest, Problem, bad_json, wrong_type
+from router.errors import BadRequest, Problem, bad_json, too_deep, wrong_type
 from router.intake_body import Contents, max_tokens_of, read_body
 from router.intake_features import needs_of
 from router.intake_headers import INTERNAL_HEADERS, Asked, read_headers, urgency_of
 
 __all__ = ["INTERNAL_HEADERS", "Intake", "read_asked", "read_request"]
+
+
+MAX_DEPTH = 254
+"""Levels of nesting that orjson writes; it reads four times as many."""
 
 
 @dataclass(slots=True)
@@ -78,7 +82,17 @@ def _parse(body: bytes) -> dict[str, object]:
         raise BadRequest(bad_json(error)) from error
     if type(document) is not dict:
         raise BadRequest(wrong_type("", "an object", document))
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        _require_writable(document)
     return document
+
+
+def _require_writable(document: dict[str, object]) -> None:
+    """Raise `BadRequest` for a body that is nested deeper than it could be written anew."""
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(too_deep(MAX_DEPTH)) from error
 
 
 def _wish(asked: Asked, contents: Contents) -> Wish:

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.engine import Fault, FaultKind, Question, Route, TokenUsage
+from engines.engine import Engine, Fault, FaultKind, Question, Route, TokenUsage
+from engines.sse import last_events
+from policies.admission import shutting_down
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
 from policies.fleet import Flight
@@ -168,6 +170,8 @@ class Exchange:
         """Say in the engine's words what it failed with, where nothing else was tried after it."""
         if kind is FailureKind.FIRST_TOKEN_TIMEOUT:
             return declined.engine_silent("the beginning of its answer", self._first_limit_s)
+        if kind is FailureKind.IDLE_TIMEOUT and self._door.timeouts.total_s is not None:
+            return declined.engine_silent("the whole of its answer", self._door.timeouts.total_s)
         if kind is FailureKind.BROKEN and refusal.reason is RefusalReason.RETRIES_SPENT:
             return declined.failed(fault)
         return declined.refused(refusal)
@@ -192,13 +196,24 @@ class Exchange:
 
     def answer_ended(self, attempt: Attempt) -> None:
         """See `Asker`."""
-        usage = self._usage(attempt, b"".join([part for parts in attempt.tail for part in parts]))
+        tail = b"".join([part for parts in attempt.tail for part in parts])
+        usage = self._usage(attempt, tail)
         outcome = self._outcome(attempt, usage)
         end = self._head + self._relay.end()
         self._head = b""
         if end:
             self._caller.transport.write(end)
-        self._complete(attempt, usage, outcome)
+        self._complete(attempt, usage, outcome, self._ending(attempt, tail))
+
+    def _ending(self, attempt: Attempt, tail: bytes) -> Ending:
+        """Say how a begun answer ended: an engine may tell of its failure in the last events."""
+        if attempt.in_events:
+            for event in last_events(tail):
+                fault = attempt.endpoint.engine.read_event_fault(event)
+                if fault is not None and fault.kind is FaultKind.BROKEN:
+                    self._door.note_failure(attempt, FailureKind.BROKEN, fault)
+                    return Ending.FAILED
+        return Ending.COMPLETED
 
     def whole_answer(self, attempt: Attempt, body: bytes) -> None:
         """See `Asker`."""
@@ -211,7 +226,7 @@ class Exchange:
         if self.intake.wants_receipt:
             framing += b"x-sla-receipt: %b\r\n" % self._receipt(flight, outcome)
         self._caller.transport.write(self._answer_head(attempt, framing) + body)
-        self._complete(attempt, usage, outcome)
+        self._complete(attempt, usage, outcome, Ending.COMPLETED)
 
     def answer_broke(self, attempt: Attempt, kind: FailureKind, detail: str) -> None:
         """See `Asker`."""
@@ -227,18 +242,20 @@ class Exchange:
 
     # ending
 
-    def _complete(self, attempt: Attempt, usage: TokenUsage, outcome: Outcome) -> None:
+    def _complete(
+        self, attempt: Attempt, usage: TokenUsage, outcome: Outcome, ending: Ending
+    ) -> None:
         self._flight = None
         door = self._door
         door.dispatcher.ended(
             attempt.flight,
-            Ending.COMPLETED,
+            ending,
             attempt.last_at,
             prompt_tokens=usage.prompt_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
         )
-        end = self._end_of(attempt.flight, Ending.COMPLETED, attempt.head.status, outcome)
+        end = self._end_of(attempt.flight, ending, attempt.head.status, outcome)
         self._end(end, keep_alive=self.request.keep_alive)
         if door.dispatcher.waiting:
             door.pump(attempt.last_at)
@@ -270,11 +287,14 @@ class Exchange:
     def _break_off(self, attempt: Attempt, problem: errors.Problem) -> None:
         """End a begun answer with an error that the caller cannot take for an end."""
         transport = self._caller.transport
-        if not attempt.in_events:
+        if not attempt.in_events or attempt.torn:
             transport.abort()
             return
+        relay = self._relay
+        by_payload = RECHUNKED if relay is AS_IT_CAME else relay
+        whole = by_payload.part(b"", (attempt.take_whole_events(),))
         event = errors.event(problem, anthropic=self.route in ANTHROPIC)
-        transport.write(self._head + self._relay.event(event) + self._relay.abandon)
+        transport.write(self._head + whole + relay.event(event) + relay.abandon)
         self._head = b""
 
     def _give_back(self, ending: Ending) -> None:
@@ -367,8 +387,21 @@ class Exchange:
 
     def stop(self) -> None:
         """End with an error, at once: the server cannot wait any longer."""
-        if self._attempt is not None:
-            self._attempt.time_out(FailureKind.IDLE_TIMEOUT, "the router is shutting down")
+        attempt, ticket = self._attempt, self._ticket
+        if ticket is not None:
+            self._give_back(Ending.ABANDONED)
+            self._refuse(shutting_down(), ticket.ask.sla_class)
+        elif attempt is not None:
+            problem, flight, begun = declined.shutting_down(), attempt.flight, attempt.begun
+            attempt.drop()
+            self._give_back(Ending.ABANDONED)
+            if begun:
+                self._break_off(attempt, problem)
+                outcome = self._outcome(attempt, _NO_USAGE)
+                end = self._end_of(flight, Ending.FAILED, attempt.head.status, outcome)
+                self._end(end, keep_alive=False)
+            else:
+                self._finish_with(problem, self._end_of(flight, Ending.FAILED, problem.status))
 
     # the caller's view of the answer
 
@@ -388,11 +421,18 @@ class Exchange:
         question, engine = self._question(attempt.flight), attempt.endpoint.engine
         return edited(
             inner,
-            repair=(lambda data: engine.repair_event(data, question))
+            repair=(lambda data: self._repaired(engine, data, question))
             if attempt.prepared.repairs
             else None,
             before_done=(lambda: self._receipt_event(attempt)) if intake.wants_receipt else None,
         )
+
+    def _repaired(self, engine: Engine, event: bytes, question: Question) -> bytes:
+        """Return an event's data as clients expect it, be it part of an answer or an error."""
+        fault = engine.read_event_fault(event)
+        if fault is None:
+            return engine.repair_event(event, question)
+        return errors.body(declined.failed(fault), anthropic=self.route in ANTHROPIC)
 
     def _answer_head(self, attempt: Attempt, framing: bytes) -> bytes:
         """Return the head of the answer: the engine's end-to-end headers, and ours."""

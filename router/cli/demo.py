@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(screen.table(tally, f"What the callers saw in {elapsed_s:.0f} s"))
     sys.stdout.write(json.dumps(screen.summary(tally, elapsed_s, running.url)) + "\n")
     if not tally.answered:
-        return _fail(1, "not one request was answered; the table says why under 'no answer'")
+        return _fail(1, "not one request was answered; the table says why under 'failed'")
     return 0
 
 

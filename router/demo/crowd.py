@@ -82,7 +82,7 @@ CROWD = (
     Callers(
         SlaClass.BULK,
         Targets(deadline_s=120.0),
-        max_tokens=96,
+        max_tokens=64,
         questions=("Write a long, detailed article about {}.", "Write a long story about {}."),
         loops=10,
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -17,41 +18,42 @@ def live(tally: Tally, elapsed_s: float, seconds: float | None) -> RenderableTyp
 
 
 def table(tally: Tally, title: str) -> Table:
-    """Return a row a class: how many, how fast, how often in time, and where they ran."""
-    result = Table(title=title, title_justify="left", caption_justify="left")
-    result.add_column("class")
-    for name in ("ended", "under way", "no answer", "TTFT p50", "TTFT p95", "TPOT p50", "attained"):
-        result.add_column(name, justify="right")
-    result.add_column("target")
-    result.add_column("answered by")
+    """Return a row a class: how many, how fast, how often in time, and where they ran.
+
+    Fits a terminal of 80 columns, so targets stand under the class and pools under each other.
+    """
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    result.add_column("class", no_wrap=True)
+    for name in ("ended", "open", "failed", "TTFT ms\np50", "\np95", "TPOT ms\np50", "in\ntime"):
+        result.add_column(name, justify="right", no_wrap=True)
+    result.add_column("answered by", no_wrap=True)
     for sla_class, row in tally.rows.items():
-        result.add_row(sla_class.value, *_cells(row))
+        result.add_row("\n".join((sla_class.value, *_targets(row))), *_cells(row))
     return result
 
 
 def _cells(row: Row) -> Iterable[str]:
     yield f"{row.ended}"
     yield f"{row.in_flight or row.left}"
-    yield ", ".join(f"{count} x {why}" for why, count in row.missing.most_common()) or "-"
+    yield "\n".join(f"{count} x {why}" for why, count in row.missing.most_common()) or "-"
     yield _milliseconds(row.first_token_s(0.5))
     yield _milliseconds(row.first_token_s(0.95))
     yield _milliseconds(row.per_token_s(0.5))
     yield "-" if row.attained is None else f"{row.attained:.0%}"
-    yield _targets(row)
-    yield ", ".join(f"{pool} {share:.0%}" for pool, share in row.pool_shares().items()) or "-"
+    yield "\n".join(f"{pool} {share:.0%}" for pool, share in row.pool_shares().items()) or "-"
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:,.0f}"
 
 
-def _targets(row: Row) -> str:
+def _targets(row: Row) -> Iterable[str]:
     named = (
         ("TTFT", row.targets.first_token_s),
         ("TPOT", row.targets.per_token_s),
         ("whole", row.targets.deadline_s),
     )
-    return ", ".join(f"{name} {seconds:g} s" for name, seconds in named if seconds is not None)
+    return [f"  {name} {seconds:g} s" for name, seconds in named if seconds is not None]
 
 
 def invitation(url: str, pools: Sequence[Pool]) -> str:

@@ -221,9 +221,8 @@ class World:
         if trip.ticket is not None:
             del self._waiting[trip.ticket]
             self._dispatcher.left(trip.ticket, now)
-        elif trip.flight is not None:
-            if trip.machine is not None:
-                trip.machine.abort(trip, now)
+        elif trip.flight is not None and trip.machine is not None:
+            trip.machine.abort(trip, now)
             self._dispatcher.ended(trip.flight, Ending.ABANDONED, now)
         self._end(trip, Fate.ABANDONED, now)
         self._pump(now)

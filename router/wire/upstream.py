@@ -285,6 +285,10 @@ class Pool:
         except (OSError, ssl.SSLError) as error:
             listener.on_failure(FailureKind.NOT_REACHED, str(error) or type(error).__name__)
         else:
+            if not connection.is_open():
+                # Its end was reported before there was anybody to tell.
+                listener.on_failure(FailureKind.NOT_REACHED, "the connection was closed at once")
+                return
             self._open.add(connection)
             connection.ask(listener, head, body)
 

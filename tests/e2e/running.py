@@ -120,7 +120,12 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     serves.lifespan = serves.config.lifespan_class(serves.config)
     await serves.startup([listener])
     try:
-        yield Serving(router, serves, listener.getsockname()[1], lines)
+        async with asyncio.timeout(PATIENCE_S):
+            yield Serving(router, serves, listener.getsockname()[1], lines)
+    except TimeoutError as error:
+        tasks = sorted(repr(task.get_coro()) for task in asyncio.all_tasks() - before)
+        error.add_note(f"held: {held(router)}; tasks: {tasks}")
+        raise
     finally:
         await _stop(serves, listener)
     assert held(router) == {}

@@ -71,7 +71,7 @@ def test_who_waits_too_long_is_refused_when_its_time_is_over():
     full = fleet(pool(max_in_flight=1))
     long = offer(0, output_tokens=2000, max_tokens=2000)
 
-    refused = outcomes(world(full), [long, offer(1, 0.5, sla_class=SlaClass.INTERACTIVE)])[1]
+    refused = outcomes(world(full), [long, offer(1, 0.513, sla_class=SlaClass.INTERACTIVE)])[1]
 
     patience_s = Policy().classes.interactive.max_wait_s
     assert refused.fate is Fate.REFUSED

@@ -12,6 +12,7 @@ from policies.facts import FailureKind
 from router.wire.heads import MAX_HEAD_BYTES, HeadReader
 from router.wire.upstream import Pool, address
 from tests.fakes.scripted import scripted_engine, silence
+from tests.fakes.transport import FakeTransport
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: e\r\ncontent-length: 2\r\n\r\n"
 EVENT = b"data: {}\n\n"
@@ -309,6 +310,27 @@ async def test_nobody_listening_is_not_reached(group):
     assert heard.failure[0] is FailureKind.NOT_REACHED
 
 
+class SlammingLoop:
+    """Connects to an engine that has closed the connection by the time it is made."""
+
+    async def create_connection(self, protocol_of, *_, **__):
+        transport, connection = FakeTransport(), protocol_of()
+        connection.connection_made(transport)
+        transport.close()
+        connection.connection_lost(None)
+        return transport, connection
+
+
+async def test_a_connection_that_is_closed_before_it_is_used_is_not_reached(group):
+    async with scripted_engine(json_answer) as engine:
+        pool = pool_to(engine, group)
+        pool._loop = SlammingLoop()
+        heard = await asked(pool)
+
+    assert heard.failure == (FailureKind.NOT_REACHED, "the connection was closed at once")
+    assert pool.open_connections == 0
+
+
 async def test_a_handshake_that_does_not_end_is_not_reached(group):
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
@@ -336,7 +358,7 @@ async def test_hanging_up_reaches_the_engine(group):
         assert task is not None
         await task
         heard.connection.drop()
-        while pool.open_connections:  # noqa: ASYNC110 # the close is seen once the loop has turned
+        while pool.open_connections:  # the close is seen once the loop has turned
             await asyncio.sleep(0)
 
         assert heard.failure is None

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +34,11 @@ PARTS: Final = (
 )
 
 
-def run(parts: Sequence[Part], *, quick: bool) -> list[str]:
-    """Run the parts; return the titles of those that fall short."""
+def run(parts: Sequence[Part], *, quick: bool, status_of: Callable[[list[str]], int]) -> list[str]:
+    """Run the parts; return the titles of those that fall short.
+
+    `status_of` runs a command and returns its exit status.
+    """
     short = []
     for part in parts:
         sys.stdout.write(f"\n== {part.title} (tests.bench.{part.module})\n")
@@ -43,11 +46,15 @@ def run(parts: Sequence[Part], *, quick: bool) -> list[str]:
         command = [sys.executable, "-m", f"tests.bench.{part.module}"]
         command += part.quick if quick else ()
         began_s = time.monotonic()
-        status = subprocess.run(command, check=False).returncode  # noqa: S603 # our own modules
+        status = status_of(command)
         sys.stdout.write(f"took {time.monotonic() - began_s:.0f} s\n")
         if status:
             short.append(f"{part.title}: ended with {status}")
     return short
+
+
+def _status(command: list[str]) -> int:
+    return subprocess.run(command, check=False).returncode  # noqa: S603 # our own modules
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="short runs: a look, no figure")
     options = parser.parse_args(arguments)
-    short = run(PARTS, quick=options.quick)
+    short = run(PARTS, quick=options.quick, status_of=_status)
     sys.stdout.writelines(f"falls short: {title}\n" for title in short)
     if not short:
         sys.stdout.write("\nEverything holds.\n")

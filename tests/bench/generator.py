@@ -97,8 +97,7 @@ def figures(expected: Sequence[Medians], found: Medians, tolerance: float) -> tu
 
 def measured(seconds: float) -> dict[str, Any]:
     """Run everything; returns rows, comparisons, gates and, where the tool is missing, why."""
-    skipped = None
-    tool = None
+    command = skipped = tool = None
     try:
         command = public_tool.installed()
     except ToolMissing as error:
@@ -113,7 +112,7 @@ def measured(seconds: float) -> dict[str, Any]:
         with child("router", arguments, folder / "engine.log") as engine:
             engine.wait_until_ready(f"{url}/health", START_S)
             first = headway_bench(url, workload)
-            if skipped is None:
+            if command is not None:
                 sent = list(offers(load_workload(str(workload)), SEED))
                 tool = public_tool.run(command, url, MODEL, sent, RATE)
             second = headway_bench(url, workload)

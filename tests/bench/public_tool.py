@@ -7,10 +7,10 @@ says. Its tokenizer is a local one: no hub is asked.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from router.bench.prompts import Prompts
 from router.workload.offers import Offer
@@ -83,7 +83,7 @@ def run(command: Path, url: str, model: str, offers: Sequence[Offer], rate: floa
     return medians(json.loads(report.read_text()), len(offers))
 
 
-def medians(report: dict[str, dict[str, float]], requests: int) -> Medians:
+def medians(report: Mapping[str, Any], requests: int) -> Medians:
     """Read its report; raises `ToolFailed` where not every request was answered."""
     answered = report["request_count"]["avg"]
     if answered != requests:

@@ -161,6 +161,13 @@ def _or_inf(at_s: float | None) -> float:
     return inf if at_s is None else at_s
 
 
+def refusal(subject: EmulatedEngine, job: Job, at_s: float = 0.0) -> Refused:
+    """Submit a job that must be refused; return how."""
+    answer = subject.submit(job, at_s)
+    assert isinstance(answer, Refused), answer
+    return answer
+
+
 def steps_of(subject: EmulatedEngine) -> list[Step]:
     """Return a list that every step planned from then on is put into."""
     planned: list[Step] = []
@@ -172,5 +179,5 @@ def steps_of(subject: EmulatedEngine) -> list[Step]:
             planned.append(step)
         return step
 
-    subject._scheduler.plan = noting
+    subject._scheduler.plan = noting  # type: ignore[method-assign]  # looks in from outside
     return planned

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 import orjson
@@ -82,7 +83,7 @@ async def desk(
     profile=H100_8B,
     memory: Memory | None = None,
     pace: float = PACE,
-    **quirks: object,
+    **quirks: Any,
 ) -> AsyncIterator[Desk]:
     """Serve an engine for as long as the block lasts."""
     spec = EngineSpec(profile, knobs or KNOBS[kind], memory or Memory())
@@ -95,7 +96,7 @@ async def desk(
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let the event loop run until something holds."""
-    while not holds():  # noqa: ASYNC110 (nothing would set an event: the engine is looked at)
+    while not holds():
         await asyncio.sleep(0)
 
 
@@ -106,7 +107,7 @@ def payloads(answer: httpx.Response) -> list[bytes]:
     return [data for frame in frames if (data := sse.data_of(frame)) is not None]
 
 
-def events(answer: httpx.Response) -> list[dict]:
+def events(answer: httpx.Response) -> list[dict[str, Any]]:
     """Return the documents of a stream's events."""
     return [orjson.loads(data) for data in payloads(answer) if data != sse.DONE]
 
@@ -124,4 +125,4 @@ def streamed_text(answer: httpx.Response, index: int = 0) -> str:
 def whole_text(answer: httpx.Response, index: int = 0) -> str:
     """Return the text of a whole answer."""
     choice = answer.json()["choices"][index]
-    return choice.get("text") or choice["message"]["content"]
+    return str(choice.get("text") or choice["message"]["content"])

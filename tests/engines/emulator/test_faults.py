@@ -6,7 +6,7 @@ import pytest
 
 from engines.emulator.jobs import Failed, FailureCause, Finished, FirstToken, Job, RefusalCause
 from engines.emulator.spec import HEALTHY, Faults, Vllm
-from tests.engines.emulator.driving import engine, play, submits
+from tests.engines.emulator.driving import engine, play, refusal, submits
 
 JOB = Job("a", 100, 50)
 STEP_S = 0.010
@@ -54,7 +54,7 @@ def test_a_step_that_fails_takes_everybody_in_it_along():
         subject.submit(Job(name, 10, 50), 0.0)
     subject.advance(0.105)
     subject.set_faults(Faults(fail_steps=True), 0.105)
-    failed = subject.advance(0.112)
+    failed = [event for event in subject.advance(0.112) if isinstance(event, Failed)]
     subject.set_faults(HEALTHY, 0.112)
 
     story = play(subject, [])
@@ -81,7 +81,7 @@ def test_everything_can_be_refused_at_once():
     subject = engine(Vllm())
     subject.set_faults(Faults(refuse_status=429), 0.0)
 
-    refused = subject.submit(JOB, 0.0)
+    refused = refusal(subject, JOB)
 
     assert (refused.cause, refused.status) == (RefusalCause.TOLD_TO, 429)
     assert subject.gauges().refused == 1
@@ -113,7 +113,7 @@ def test_a_draining_engine_finishes_what_it_has_and_takes_nothing():
     subject.submit(JOB, 0.0)
     subject.set_faults(Faults(draining=True), 0.1)
 
-    assert subject.submit(Job("b", 1, 1), 0.1).cause is RefusalCause.DRAINING
+    assert refusal(subject, Job("b", 1, 1), 0.1).cause is RefusalCause.DRAINING
     assert "a" in play(subject, []).finished
 
 
@@ -130,10 +130,27 @@ def test_when_an_engine_dies_everybody_hears_of_it_at_once():
         ("a", FailureCause.DIED),
         ("waits", FailureCause.DIED),
     }
-    assert subject.submit(Job("b", 1, 1), 0.2).cause is RefusalCause.DEAD
+    assert refusal(subject, Job("b", 1, 1), 0.2).cause is RefusalCause.DEAD
     assert subject.gauges().kv_used_tokens == subject.jobs == 0
     subject.set_faults(HEALTHY, 0.3)
     assert "b" in play(subject, submits(Job("b", 1, 1), at_s=0.4)).finished
+
+
+def test_an_engine_that_came_back_tells_the_times_of_one_that_never_died():
+    subject = engine(Vllm())
+    for name in ("a", "b"):
+        subject.submit(Job(name, 10, 100), 0.0)
+    subject.advance(0.5)
+    subject.set_faults(Faults(dead=True), 0.5)
+    subject.advance(0.6)
+    subject.set_faults(HEALTHY, 1.0)
+
+    story = play(subject, submits(JOB, at_s=2.0))
+    fresh = play(engine(Vllm()), submits(JOB, at_s=2.0))
+
+    again, once = story.finished["a"], fresh.finished["a"]
+    assert again.at_s == pytest.approx(once.at_s)
+    assert again.slowest_gap_s == pytest.approx(once.slowest_gap_s)
 
 
 def test_time_does_not_go_back():

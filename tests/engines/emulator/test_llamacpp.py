@@ -4,7 +4,7 @@ import pytest
 
 from engines.emulator.jobs import Job, RefusalCause
 from engines.emulator.spec import LlamaCpp, Memory
-from tests.engines.emulator.driving import Act, engine, play, steps_of, submits
+from tests.engines.emulator.driving import Act, engine, play, refusal, steps_of, submits
 
 
 def test_a_request_without_a_free_slot_is_deferred_and_served_in_order():
@@ -35,7 +35,7 @@ def test_an_answer_ends_where_its_slot_does():
 
 
 def test_a_prompt_that_no_slot_holds_is_refused():
-    refused = engine(LlamaCpp(n_ctx_slot=100)).submit(Job("a", 100, 1), 0.0)
+    refused = refusal(engine(LlamaCpp(n_ctx_slot=100)), Job("a", 100, 1))
 
     assert (refused.cause, refused.status) == (RefusalCause.TOO_LONG, 400)
 

@@ -4,7 +4,7 @@ import pytest
 
 from engines.emulator.jobs import FailureCause, Job, RefusalCause
 from engines.emulator.spec import Memory, Sglang
-from tests.engines.emulator.driving import Act, engine, play, steps_of, submits
+from tests.engines.emulator.driving import Act, engine, play, refusal, steps_of, submits
 
 STEP_S = 0.010
 TOKEN_S = 20e-6
@@ -66,7 +66,7 @@ def test_a_full_queue_refuses_with_503():
     subject.submit(Job("runs", 10, 100), 0.0)
     subject.submit(Job("waits", 10, 5), 0.05)
 
-    refused = subject.submit(Job("more", 10, 5), 0.1)
+    refused = refusal(subject, Job("more", 10, 5), 0.1)
 
     assert (refused.cause, refused.status) == (RefusalCause.QUEUE_FULL, 503)
 
@@ -128,6 +128,6 @@ def test_a_prefix_that_was_computed_before_is_not_computed_again():
 
 
 def test_what_can_never_fit_is_refused():
-    refused = engine(Sglang(context_length=1000)).submit(Job("a", 900, 200), 0.0)
+    refused = refusal(engine(Sglang(context_length=1000)), Job("a", 900, 200))
 
     assert (refused.cause, refused.status) == (RefusalCause.TOO_LONG, 400)

@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.emulator.jobs import Job, RefusalCause
+from engines.emulator.jobs import Accepted, Job, RefusalCause
 from engines.emulator.spec import Memory, Tgi
-from tests.engines.emulator.driving import Act, engine, plans, play, steps_of, submits, tight_engine
+from tests.engines.emulator.driving import (
+    Act,
+    engine,
+    plans,
+    play,
+    refusal,
+    steps_of,
+    submits,
+    tight_engine,
+)
 
 STEP_S = 0.010
 TOKEN_S = 20e-6
@@ -19,9 +28,9 @@ def test_beyond_the_permits_it_refuses_with_429_and_a_permit_is_held_to_the_end(
     subject.submit(Job("a", 10, 10), 0.0)
     subject.submit(Job("b", 10, 10), 0.0)
 
-    refused = subject.submit(Job("c", 10, 10), 0.05)
+    refused = refusal(subject, Job("c", 10, 10), 0.05)
     assert (refused.cause, refused.status) == (RefusalCause.OVERLOADED, 429)
-    assert not hasattr(subject.submit(Job("d", 10, 10), 1.0), "cause")
+    assert isinstance(subject.submit(Job("d", 10, 10), 1.0), Accepted)
 
 
 def test_memory_for_the_whole_answer_is_reserved_at_the_start():
@@ -144,7 +153,7 @@ def test_a_slice_that_would_leave_the_context_ends_the_answer():
 
 
 def test_what_can_never_fit_is_refused_with_422():
-    refused = engine(Tgi(max_total_tokens=1000)).submit(Job("a", 900, 200, 200), 0.0)
+    refused = refusal(engine(Tgi(max_total_tokens=1000)), Job("a", 900, 200, 200))
 
     assert (refused.cause, refused.status) == (RefusalCause.TOO_LONG, 422)
 

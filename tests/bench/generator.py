@@ -108,7 +108,8 @@ def measured(seconds: float) -> dict[str, Any]:
         workload = folder / "equal.toml"
         workload.write_text(workload_text(seconds))
         arguments = ["emulate", "--kind", "vllm", "--profile", PROFILE, "--model", MODEL]
-        arguments += ["--port", str(port)]
+        # The second run sends the prompts of the first, which must not have been read already.
+        arguments += ["--port", str(port), "--set", "enable_prefix_caching=false"]
         with child("router", arguments, folder / "engine.log") as engine:
             engine.wait_until_ready(f"{url}/health", START_S)
             first = headway_bench(url, workload)

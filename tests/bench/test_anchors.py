@@ -144,3 +144,13 @@ async def test_a_fleet_is_served_engine_by_engine_under_the_ids_of_the_simulatio
         found = {server.site.name: server.site.spec for server in servers}
 
     assert found == {member.plan.id: member.spec for member in fleet.members}
+
+
+def test_the_simulated_router_sees_the_bytes_that_are_sent(monkeypatch):
+    offered = workload(0.4, 3.0)
+    monkeypatch.setattr(anchors, "sent_bytes", lambda _offer: 4 << 20)
+
+    found = anchors.simulated("headway", offered, 7)
+
+    assert found.offered
+    assert not found.all.served

@@ -76,7 +76,7 @@ class Observed:
 class World:
     """One run: a fleet, a contender, a stream of offers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # the fleet, what decides, and what may differ from the usual
         self,
         fleet: Fleet,
         contender: Contender,
@@ -85,7 +85,9 @@ class World:
         faults: tuple[Fault, ...] = (),
         timeouts: Timeouts | None = None,
         pace: Pace | None = None,
+        prompt_bytes: Callable[[Offer], int] | None = None,
     ) -> None:
+        """`prompt_bytes`: how long an offer's prompt is, bytes; None: about four a token."""
         self.observed = Observed()
         self._machines = {
             member.plan.id: Machine(member, Random(f"{seed}/engine/{member.plan.id}"))
@@ -96,6 +98,7 @@ class World:
             contender.plans(fleet), contender.policy, Random(f"{seed}/router")
         )
         self._bytes_rng = Random(f"{seed}/bytes")
+        self._prompt_bytes = prompt_bytes or self._about_four_a_token
         self._timeouts = timeouts or Timeouts()
         self._pace = pace or Pace()
         self._waiting: dict[Ticket, Trip] = {}
@@ -143,12 +146,11 @@ class World:
         self._pump(now)
 
     def _facts(self, offer: Offer) -> RequestFacts:
-        ratio = max(0.5, self._bytes_rng.gauss(1.0, BYTES_SIGMA))
         return RequestFacts(
             id=f"request-{offer.number}",
             model=MODEL,
             needs=NEEDS,
-            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * offer.prompt_tokens)),
+            prompt_bytes=self._prompt_bytes(offer),
             max_tokens=offer.max_tokens,
             wish=Wish(
                 sla_class=offer.sla_class, targets=offer.targets, patience_s=offer.patience_s
@@ -156,6 +158,10 @@ class World:
             tenant=offer.tenant,
             session=offer.session,
         )
+
+    def _about_four_a_token(self, offer: Offer) -> int:
+        ratio = max(0.5, self._bytes_rng.gauss(1.0, BYTES_SIGMA))
+        return max(1, round(BYTES_A_TOKEN * ratio * offer.prompt_tokens))
 
     def _follow(self, trip: Trip, decision: Send | Wait | Refuse, now: float) -> None:
         """Carry out a decision, and those that follow from it."""

@@ -21,14 +21,17 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from engines.emulator.faces.reading import chat_prompt
 from policies.facts import SlaClass
 from router.bench.drive import MOST_LAG_S
+from router.bench.prompts import BYTES_A_TOKEN
 from router.bench.question import Target
 from router.bench.run import Plan, measure
 from router.measure.tally import Tally
+from router.settings import Probes
 from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import MODEL, load_fleet
-from router.simulation.world import World
+from router.simulation.world import Pace, World
 from router.workload.offers import Offer
 from router.workload.settings import Traffic, Workload
 from router.workload.stream import at_rate, offers
@@ -45,6 +48,10 @@ QUICK_SECONDS: Final = 12.0
 WARM_UP_SHARE: Final = 0.1
 SEED: Final = 1
 SIMULATED_RUNS: Final = 15
+TEMPLATE_TOKENS: Final = chat_prompt([{"role": "user", "content": ""}]).tokens
+"""Tokens that emulated engines count beyond a message's own."""
+PACE: Final = Pace(scrape_s=Probes().load_s, probe_s=Probes().health_s)
+"""As the router over sockets is configured."""
 ATTAINMENT_TOLERANCE: Final = 0.03
 FIRST_TOKEN_TOLERANCE: Final = 0.15
 MOST_STEP_LATENESS_S: Final = 0.002
@@ -99,16 +106,33 @@ def workload(load: float, seconds: float) -> Workload:
     return at_rate(whole, load * CAPACITY)
 
 
-def exact(offered: Iterator[Offer]) -> Iterator[Offer]:
-    """Yield offers whose bound is their length, which is how the load generator sends them."""
-    return (replace(offer, max_tokens=offer.length) for offer in offered)
+def as_sent(offered: Iterator[Offer]) -> Iterator[Offer]:
+    """Yield offers as engines see them when the load generator sends them.
+
+    The bound is the length, and a template stands around the prompt.
+    """
+    return (
+        replace(
+            offer,
+            prompt_tokens=offer.prompt_tokens + TEMPLATE_TOKENS,
+            max_tokens=offer.length,
+        )
+        for offer in offered
+    )
+
+
+def sent_bytes(offer: Offer) -> int:
+    """Return how long the text is that the load generator sends for an offer as sent, bytes."""
+    return BYTES_A_TOKEN * (offer.prompt_tokens - TEMPLATE_TOKENS)
 
 
 def simulated(policy: str, offered: Workload, seed: int) -> Tally:
     """Return what comes of a workload in virtual time; `seed` is the engines' and the router's."""
     tally = Tally(offered.duration_s, offered.warm_up_s)
-    world = World(load_fleet(FLEET), CONTENDERS[policy], seed=seed)
-    for outcome in world.run(exact(offers(offered, SEED))):
+    world = World(
+        load_fleet(FLEET), CONTENDERS[policy], seed=seed, pace=PACE, prompt_bytes=sent_bytes
+    )
+    for outcome in world.run(as_sent(offers(offered, SEED))):
         tally.add(outcome)
     return tally
 

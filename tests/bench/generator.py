@@ -1,9 +1,10 @@
 """Hold `headway bench` to itself and to a public tool: `python -m tests.bench.generator`.
 
-One emulated engine at a low load. The same seed twice must find the same medians within 3 %; AIPerf
-(NVIDIA), which runs between the two with prompts and answers of the same lengths at the same
-constant rate, must find the median time to first token and per token within 5 %. Where AIPerf
-cannot be installed, that part is skipped and says so. Exits with 1 naming what falls short.
+One emulated engine at a low load, a fresh one for each run. The same seed twice must find the same
+medians within 3 %; AIPerf (NVIDIA), which runs between the two with prompts and answers of the same
+lengths at the same constant rate, must find the median time to first token and per token within
+5 %. Where AIPerf cannot be installed, that part is skipped and says so. Exits with 1 naming what
+falls short.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +54,22 @@ cv = 0
 prompt = "fixed({PROMPT_TOKENS})"
 output = "fixed({OUTPUT_TOKENS})"
 """
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[str]:
+    """Run one engine for as long as the block lasts; yields its URL.
+
+    Each run of a load generator has a fresh one: the second sends the prompts of the first, which
+    would be in the prefix cache.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["emulate", "--kind", "vllm", "--profile", PROFILE, "--model", MODEL]
+    with child("router", [*arguments, "--port", str(port)], folder / "engine.log") as running:
+        running.wait_until_ready(f"{url}/health", START_S)
+        yield url
+        running.must_run()
 
 
 def headway_bench(url: str, workload: Path) -> dict[str, Any]:
@@ -103,18 +121,15 @@ def measured(seconds: float) -> dict[str, Any]:
     except ToolMissing as error:
         skipped = str(error)
     with tempfile.TemporaryDirectory(prefix="headway-") as name:
-        folder, port = Path(name), free_port()
-        url = f"http://127.0.0.1:{port}"
-        workload = folder / "equal.toml"
+        workload = Path(name) / "equal.toml"
         workload.write_text(workload_text(seconds))
-        arguments = ["emulate", "--kind", "vllm", "--profile", PROFILE, "--model", MODEL]
-        arguments += ["--port", str(port)]
-        with child("router", arguments, folder / "engine.log") as engine:
-            engine.wait_until_ready(f"{url}/health", START_S)
+        with engine(Path(name)) as url:
             first = headway_bench(url, workload)
-            if command is not None:
-                sent = list(offers(load_workload(str(workload)), SEED))
+        if command is not None:
+            sent = list(offers(load_workload(str(workload)), SEED))
+            with engine(Path(name)) as url:
                 tool = public_tool.run(command, url, MODEL, sent, RATE)
+        with engine(Path(name)) as url:
             second = headway_bench(url, workload)
     runs = [medians(first), medians(second)]
     return {

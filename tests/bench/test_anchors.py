@@ -5,18 +5,21 @@ from math import inf
 
 import pytest
 
+from engines.emulator.faces.reading import chat_prompt
 from engines.emulator.server import serve
 from policies.facts import Profile, SlaClass
+from router.bench.prompts import Prompts
+from router.bench.question import Target, Writer
 from router.config import describe, load
 from router.measure.distribution import Distribution
 from router.measure.outcome import Fate, Outcome
 from router.measure.tally import Tally
 from router.simulation.contenders import CONTENDERS
-from router.simulation.fleet import load_fleet
+from router.simulation.fleet import MODEL, load_fleet
 from router.workload.stream import nominal_rate, offers
 from tests.bench import anchors
 from tests.bench.agreement import Gate, Verdict
-from tests.bench.anchors import Point, exact, figures, workload
+from tests.bench.anchors import Point, as_sent, figures, sent_bytes, workload
 from tests.bench.emulated_fleet import lateness, served
 from tests.bench.http_world import configuration
 
@@ -35,11 +38,17 @@ def test_the_load_is_a_share_of_capacity():
     assert nominal_rate(workload(0.4, 20.0)) == pytest.approx(0.4 * anchors.CAPACITY)
 
 
-def test_the_simulation_is_offered_the_bounds_that_the_load_generator_sends():
-    offered = list(exact(offers(workload(1.0, 20.0), 1)))
+def test_the_simulation_is_offered_what_the_load_generator_sends():
+    target, prompts = Target("router", "http://127.0.0.1:1", MODEL), Prompts(1)
+    writer = Writer(target, prompts, exact=True)
+    offered = list(offers(workload(1.0, 20.0), 1))
 
-    assert offered
-    assert all(offer.max_tokens == offer.length == offer.output_tokens for offer in offered)
+    for offer, sent in zip(offered, as_sent(iter(offered)), strict=True):
+        document = json.loads(writer.request(offer).partition(b"\r\n\r\n")[2])
+        (message,) = document["messages"]
+        assert chat_prompt([message]).tokens == sent.prompt_tokens
+        assert len(message["content"]) == sent_bytes(sent)
+        assert document["max_tokens"] == sent.max_tokens == sent.length
 
 
 @pytest.mark.parametrize("policy", anchors.POLICIES)
@@ -135,3 +144,13 @@ async def test_a_fleet_is_served_engine_by_engine_under_the_ids_of_the_simulatio
         found = {server.site.name: server.site.spec for server in servers}
 
     assert found == {member.plan.id: member.spec for member in fleet.members}
+
+
+def test_the_simulated_router_sees_the_bytes_that_are_sent(monkeypatch):
+    offered = workload(0.4, 3.0)
+    monkeypatch.setattr(anchors, "sent_bytes", lambda _offer: 4 << 20)
+
+    found = anchors.simulated("headway", offered, 7)
+
+    assert found.offered
+    assert not found.all.served

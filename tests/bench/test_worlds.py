@@ -1,6 +1,7 @@
 """The benches' processes on a small scale: router, engines and load generators on loopback."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 
 from engines.launch.child import ChildFailed
 from policies.facts import SlaClass
+from router.measure.tally import Tally
 from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import load_fleet
 from router.workload.settings import Traffic, Workload
 from router.workload.stream import at_rate, offers
 from tests.bench import anchors, generator, http_world, public_tool
+from tests.bench.agreement import Gate
 from tests.bench.public_tool import ToolFailed, ToolMissing
 
 LITTLE = at_rate(
@@ -40,7 +43,7 @@ cp ../report.json out/profile_export_aiperf.json
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(public_tool, "HOME", tmp_path)
     return tmp_path
 
@@ -88,7 +91,7 @@ def test_a_router_that_dies_is_no_measurement(monkeypatch):
 
 
 def test_points_are_every_load_with_every_policy_and_one_not_valid_is_measured_again(monkeypatch):
-    late = (anchors.Gate("p99 send lag, s", 1.0, 0.005),)
+    late = (Gate("p99 send lag, s", 1.0, 0.005),)
     tried: list[tuple[float, str]] = []
 
     def over_sockets(policy, load, offered, simulations):
@@ -110,10 +113,15 @@ def test_points_are_every_load_with_every_policy_and_one_not_valid_is_measured_a
 @pytest.mark.parametrize("arguments", [["--quick"], ["--json"], ["--seconds", "7"]])
 def test_the_command_ends_with_1_where_a_point_is_short(arguments, monkeypatch, capsys):
     simulation = anchors.simulated("headway", LITTLE, 1)
-    figures = anchors.figures([simulation], anchors.Tally(1.0, 0.0))
-    point = anchors.Point(0.4, "headway", 5, (anchors.Gate("lag", 0.1, 1.0),), figures, {})
+    figures = anchors.figures([simulation], Tally(1.0, 0.0))
+    point = anchors.Point(0.4, "headway", 5, (Gate("lag", 0.1, 1.0),), figures, {})
     asked: list[float] = []
-    monkeypatch.setattr(anchors, "points", lambda seconds: asked.append(seconds) or [point])
+
+    def points(seconds: float) -> Iterator[anchors.Point]:
+        asked.append(seconds)
+        yield point
+
+    monkeypatch.setattr(anchors, "points", points)
 
     status = anchors.main(arguments)
 

@@ -257,11 +257,14 @@ async def test_a_stream_without_an_end_mark_carries_its_receipt_last():
         await call.say_chunk(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
         await call.say(b"0\r\n\r\n")
 
-    async with scripted_engine(unmarked) as engine, serving(pool("p", engine)) as router:
-        async with caller(router.port) as one:
-            document = chat(stream=True, max_tokens=5)
-            await one.send(request(document, {"x-sla-receipt": "1"}, path="/v1/messages"))
-            answer = await one.answer()
+    async with (
+        scripted_engine(unmarked) as engine,
+        serving(pool("p", engine)) as router,
+        caller(router.port) as one,
+    ):
+        document = chat(stream=True, max_tokens=5)
+        await one.send(request(document, {"x-sla-receipt": "1"}, path="/v1/messages"))
+        answer = await one.answer()
 
     assert answer.events == [b'{"type":"message_stop"}']
     assert answer.body.split(b"\n\n")[-2].startswith(b": sla {")

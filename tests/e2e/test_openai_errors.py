@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import openai
 import pytest
@@ -134,7 +135,7 @@ async def test_an_engine_without_room_is_not_noticed_where_another_has_some(name
                 model="m", messages=[{"role": "user", "content": "a"}], stream=stream
             )
             heads.append(answer)
-            said = answer.parse()
+            said: Any = answer.parse()
             if stream:
                 assert [event.id async for event in said] == ["1"]
             else:

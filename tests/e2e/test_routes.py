@@ -11,7 +11,7 @@ from tests.e2e.running import pool, serving
 from tests.fakes.scripted import answering, scripted_engine, streaming
 
 MESSAGES = [{"role": "user", "content": "hello"}]
-BODIES = {
+BODIES: dict[Route, dict[str, object]] = {
     Route.CHAT: {"messages": MESSAGES},
     Route.COMPLETIONS: {"prompt": "hello"},
     Route.EMBEDDINGS: {"input": ["hello", "you"]},

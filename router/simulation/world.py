@@ -41,20 +41,30 @@ from router.workload.settings import Fault
 
 NEEDS: Final = frozenset({Route.CHAT})
 BYTES_A_TOKEN: Final = 4.0
-BYTES_SIGMA: Final = 0.1
-"""Prompts differ in bytes a token: normal, this share of the mean, and at least half of it."""
+LEAST_BYTES_RATIO: Final = 0.5
+"""Share of these that a prompt has at least."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How often the router looks, s."""
+class Conditions:
+    """What a world takes for granted."""
 
     sweep_s: float = 0.25
-    """For timeouts and progress, as `router.app`."""
+    """How often the router looks for timeouts and progress, as `router.app` does."""
     scrape_s: float = 0.2
-    """At the engines' gauges."""
+    """How often it looks at the engines' gauges."""
     probe_s: float = 2.0
-    """After the engines' health, as `router.settings.Probes`."""
+    """How often it asks after the engines' health, as `router.settings.Probes` says."""
+    timeouts: Timeouts = field(default=Timeouts())
+    """How long an engine may take."""
+    bytes_sigma: float = 0.1
+    """How much prompts differ in bytes a token: normal, as a share of the mean."""
+    template_tokens: int = 12
+    """What the chat template adds to a prompt before the engine counts it: no bytes that the
+    router sees, so that it takes long prompts for longer than they are."""
+
+
+USUAL: Final = Conditions()
 
 
 @dataclass(slots=True)
@@ -83,8 +93,7 @@ class World:
         *,
         seed: int,
         faults: tuple[Fault, ...] = (),
-        timeouts: Timeouts | None = None,
-        pace: Pace | None = None,
+        conditions: Conditions = USUAL,
     ) -> None:
         self.observed = Observed()
         self._machines = {
@@ -96,8 +105,7 @@ class World:
             contender.plans(fleet), contender.policy, Random(f"{seed}/router")
         )
         self._bytes_rng = Random(f"{seed}/bytes")
-        self._timeouts = timeouts or Timeouts()
-        self._pace = pace or Pace()
+        self._conditions = conditions
         self._waiting: dict[Ticket, Trip] = {}
         self._active: dict[Trip, None] = {}
         """All that are not over, in order of arrival."""
@@ -143,12 +151,14 @@ class World:
         self._pump(now)
 
     def _facts(self, offer: Offer) -> RequestFacts:
-        ratio = max(0.5, self._bytes_rng.gauss(1.0, BYTES_SIGMA))
+        given = self._conditions
+        ratio = max(LEAST_BYTES_RATIO, self._bytes_rng.gauss(1.0, given.bytes_sigma))
+        text_tokens = offer.prompt_tokens - given.template_tokens
         return RequestFacts(
             id=f"request-{offer.number}",
             model=MODEL,
             needs=NEEDS,
-            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * offer.prompt_tokens)),
+            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * text_tokens)),
             max_tokens=offer.max_tokens,
             wish=Wish(
                 sla_class=offer.sla_class, targets=offer.targets, patience_s=offer.patience_s
@@ -276,17 +286,19 @@ class World:
     # What goes on beside the requests
 
     def _start_looking(self) -> None:
-        self._every(self._pace.sweep_s, self._pace.sweep_s, self._sweep)
+        self._every(self._conditions.sweep_s, self._conditions.sweep_s, self._sweep)
         for index, machine in enumerate(self._list):
             # Not all at the same moment.
             share = (index + 1) / len(self._list)
             self._every(
-                self._pace.scrape_s,
-                self._pace.scrape_s * share,
+                self._conditions.scrape_s,
+                self._conditions.scrape_s * share,
                 self._looker(machine, self._scrape),
             )
             self._every(
-                self._pace.probe_s, self._pace.probe_s * share, self._looker(machine, self._probe)
+                self._conditions.probe_s,
+                self._conditions.probe_s * share,
+                self._looker(machine, self._probe),
             )
 
     def _looker(
@@ -314,7 +326,7 @@ class World:
         if flight is None:
             return
         if trip.first_at is None:
-            if now - trip.asked_at > self._timeouts.first_token_s:
+            if now - trip.asked_at > self._conditions.timeouts.first_token_s:
                 machine.abort(trip, now)
                 trip.machine = None
                 kind = FailureKind.FIRST_TOKEN_TIMEOUT
@@ -323,7 +335,7 @@ class World:
         if steps > trip.steps:
             self._dispatcher.progressed(flight, steps - trip.steps, now)
             trip.steps, trip.moved_at = steps, now
-        elif now - trip.moved_at > self._timeouts.idle_s:
+        elif now - trip.moved_at > self._conditions.timeouts.idle_s:
             machine.abort(trip, now)
             self._dispatcher.ended(flight, Ending.FAILED, now)
             self._end(trip, Fate.FAILED, now, tokens=flight.output_tokens)

@@ -8,7 +8,7 @@ from router.measure.outcome import Outcome
 from router.settings import Timeouts
 from router.simulation.contenders import CONTENDERS, Contender
 from router.simulation.fleet import Fleet, read_fleet
-from router.simulation.world import World
+from router.simulation.world import Conditions, World
 from router.workload.offers import Offer
 from router.workload.settings import Fault
 
@@ -49,10 +49,11 @@ def world(
     contender: Contender = CONTENDERS["headway"],
     *,
     faults: Sequence[Fault] = (),
-    timeouts: Timeouts | None = None,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     seed: int = 1,
 ) -> World:
-    return World(of or fleet(), contender, seed=seed, faults=tuple(faults), timeouts=timeouts)
+    conditions = Conditions(timeouts=timeouts)
+    return World(of or fleet(), contender, seed=seed, faults=tuple(faults), conditions=conditions)
 
 
 def outcomes(of: World, offers: Iterable[Offer]) -> list[Outcome]:

@@ -23,10 +23,10 @@ from router.report.rates import rates
 from router.report.summary import Entry
 from router.report.table import console, highest, table
 from router.simulation import fleet as fleets
+from router.simulation.conditions import USUAL, Conditions
 from router.simulation.contenders import CONTENDERS, Contender, contender
 from router.simulation.fleet import load_fleet
 from router.simulation.run import Grid, Run, sweep
-from router.simulation.world import USUAL, Conditions
 from router.workload.load import WORKLOAD
 from router.workload.rows import TraceError
 from router.workload.stream import nominal_rate

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.measure.tally import Tally
+from router.simulation.conditions import USUAL, Conditions, Observed
 from router.simulation.contenders import Contender
 from router.simulation.fleet import Fleet
-from router.simulation.world import USUAL, Conditions, Observed, World
+from router.simulation.world import World
 from router.workload.settings import Workload
 from router.workload.stream import at_rate, offers
 

@@ -24,9 +24,10 @@ from router.bench.question import Target
 from router.bench.run import Plan, measure
 from router.measure.tally import Tally
 from router.report.rates import rates
+from router.simulation.conditions import Conditions
 from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import load_fleet
-from router.simulation.world import Conditions, World
+from router.simulation.world import World
 from router.workload.load import load_workload
 from router.workload.settings import Workload
 from router.workload.stream import at_rate, offers

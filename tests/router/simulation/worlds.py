@@ -6,9 +6,10 @@ from typing import Any
 from policies.facts import NO_TARGETS, SlaClass, Targets
 from router.measure.outcome import Outcome
 from router.settings import Timeouts
+from router.simulation.conditions import Conditions
 from router.simulation.contenders import CONTENDERS, Contender
 from router.simulation.fleet import Fleet, read_fleet
-from router.simulation.world import Conditions, World
+from router.simulation.world import World
 from router.workload.offers import Offer
 from router.workload.settings import Fault
 

@@ -71,6 +71,11 @@ bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct c
 	$(say) "Measuring the router's overhead"
 	@$(BIN)/python -m tests.bench.overhead $(ARGS)
 
+.PHONY: bench-engines
+bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load generator to what is real
+	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
+	@$(BIN)/python -m tests.bench.engines $(ARGS)
+
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
 

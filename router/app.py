@@ -142,7 +142,7 @@ class Router:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.door.sweep()
-            except Exception:  # whatever broke one exchange, the others' time passes as well
+            except Exception:  # noqa: BLE001 # whatever broke one exchange, the others' time passes as well
                 _LOG.exception("sweep broke")
 
     # what the prober learns
@@ -172,7 +172,7 @@ async def _alone(work: Coroutine[object, object, None]) -> None:
     """Do one connection's work: what breaks it must not end all that runs beside it."""
     try:
         await work
-    except Exception:
+    except Exception:  # noqa: BLE001 # a loop that must survive logs it
         _LOG.exception("connection broke")
 
 

@@ -188,7 +188,6 @@ class Door:
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
         """Note an attempt that failed."""
-        self.metrics.retried(kind)
         _LOG.debug(
             "attempt failed",
             extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},

@@ -10,6 +10,7 @@ from router.wire.upstream import Pool
 _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"accept-encoding",  # a compressed answer could be neither judged nor counted
     b"content-length",
+    b"content-type",  # what was read is JSON, whatever it was called; engines are strict about it
     b"expect",
     b"host",
     b"x-request-id",
@@ -64,7 +65,7 @@ class Endpoint:
         if start is None:
             where = self.pool.where
             target = (where.base_path + path).encode("ascii")
-            start = b"POST %b HTTP/1.1\r\nhost: %b\r\n%b" % (
+            start = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%b" % (
                 target,
                 where.authority,
                 self._credentials,

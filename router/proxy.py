@@ -161,8 +161,11 @@ class Exchange:
             decision = door.dispatcher.failed(flight, kind, now, retry_after_s=fault.retry_after_s)
             if isinstance(decision, Refuse):
                 problem = self._given_up(decision, kind, fault)
-                self._finish_with(problem, self._end_of(flight, Ending.FAILED, problem.status))
+                end = self._end_of(flight, Ending.FAILED, problem.status)
+                end.refusal = decision
+                self._finish_with(problem, end)
             else:
+                door.metrics.retried(kind)
                 self.follow(decision, now)
         door.pump(now)
 

@@ -1,5 +1,6 @@
 """What a world takes for granted, and what is seen of it besides the requests' outcomes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -34,15 +35,16 @@ class Conditions:
     """What the chat template adds to a prompt before the engine counts it: no bytes that the
     router sees, so that it takes long prompts for longer than they are."""
 
+    prompt_bytes: Callable[[Offer], int] | None = None
+    """How long an offer's prompt is, bytes; None: about four bytes a token, as above."""
+
     def facts(self, offer: Offer, rng: Random) -> RequestFacts:
         """Return what a router sees of an offer: never a true length."""
-        ratio = max(LEAST_BYTES_RATIO, rng.gauss(1.0, self.bytes_sigma))
-        text_tokens = offer.prompt_tokens - self.template_tokens
         return RequestFacts(
             id=f"request-{offer.number}",
             model=MODEL,
             needs=NEEDS,
-            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * text_tokens)),
+            prompt_bytes=self._size(offer, rng),
             max_tokens=offer.max_tokens,
             wish=Wish(
                 sla_class=offer.sla_class, targets=offer.targets, patience_s=offer.patience_s
@@ -50,6 +52,13 @@ class Conditions:
             tenant=offer.tenant,
             session=offer.session,
         )
+
+    def _size(self, offer: Offer, rng: Random) -> int:
+        if self.prompt_bytes is not None:
+            return self.prompt_bytes(offer)
+        ratio = max(LEAST_BYTES_RATIO, rng.gauss(1.0, self.bytes_sigma))
+        text_tokens = offer.prompt_tokens - self.template_tokens
+        return max(1, round(BYTES_A_TOKEN * ratio * text_tokens))
 
 
 USUAL: Final = Conditions()

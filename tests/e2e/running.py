@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import uvicorn
 
@@ -73,7 +74,7 @@ class Serving:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def log(self) -> list[dict[str, object]]:
+    def log(self) -> list[dict[str, Any]]:
         """What it wrote down of each request."""
         return [json.loads(line) for line in self.lines.kept]
 

@@ -14,11 +14,11 @@ from router.settings import Timeouts
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until
 from tests.fakes.scripted import (
+    STREAM_HEAD,
     answering,
     saying,
     scripted_engine,
     silence,
-    STREAM_HEAD,
     streaming,
 )
 

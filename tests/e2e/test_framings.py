@@ -222,6 +222,7 @@ async def test_an_event_whose_blank_line_was_cut_is_passed_on_when_it_is_whole(l
         first.set()
         (exchange,) = router.router.door.active
         attempt = exchange._attempt
+        assert attempt is not None
         while not attempt._held:
             await asyncio.sleep(0)
         second.set()

@@ -78,6 +78,14 @@ async def test_the_engine_gets_the_callers_own_headers_and_none_of_ours():
     assert passed == THEIRS
 
 
+@pytest.mark.parametrize("given", [None, "text/plain", "application/json; charset=utf-8"])
+async def test_an_engine_is_told_that_json_is_json(given):
+    """The router reads it as such, and vLLM takes nothing that is called otherwise."""
+    call, _ = await seen_by_engine({"content-type": given} if given else {})
+
+    assert call.header("content-type") == "application/json"
+
+
 async def test_the_body_goes_through_untouched():
     body = b'{ "model" : "m", "messages":[{"role":"user","content":"\\u00e9 \xf0\x9f\x99\x82"}],"x":1e400}'
     body = body.replace(b"1e400", b"1e3")
@@ -249,11 +257,14 @@ async def test_a_stream_without_an_end_mark_carries_its_receipt_last():
         await call.say_chunk(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
         await call.say(b"0\r\n\r\n")
 
-    async with scripted_engine(unmarked) as engine, serving(pool("p", engine)) as router:
-        async with caller(router.port) as one:
-            document = chat(stream=True, max_tokens=5)
-            await one.send(request(document, {"x-sla-receipt": "1"}, path="/v1/messages"))
-            answer = await one.answer()
+    async with (
+        scripted_engine(unmarked) as engine,
+        serving(pool("p", engine)) as router,
+        caller(router.port) as one,
+    ):
+        document = chat(stream=True, max_tokens=5)
+        await one.send(request(document, {"x-sla-receipt": "1"}, path="/v1/messages"))
+        answer = await one.answer()
 
     assert answer.events == [b'{"type":"message_stop"}']
     assert answer.body.split(b"\n\n")[-2].startswith(b": sla {")

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,12 @@ from tests.fakes.scripted import answering, scripted_engine, silence
 OK = answering(b'{"ok":1}')
 NOWHERE = "http://127.0.0.1:9"
 """The discard port: nobody listens there."""
+
+
+def _are_active(router, count):
+    return len(router.router.door.active) == count
+
+
 NEVER = {"x-sla-queue": "never"}
 PATIENT = Policy(
     classes=Classes(
@@ -153,7 +160,7 @@ async def test_those_who_wait_are_served_in_order_of_coming():
         for number in range(6):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number))))
-            await until(lambda number=number: len(router.router.door.active) == number + 1)
+            await until(partial(_are_active, router, number + 1))
             callers.append(one)
         held.release.set()
         answers = [await one.answer() for one in callers]
@@ -175,7 +182,7 @@ async def test_the_urgent_pass_those_who_wait():
         for number, sla_class in enumerate(("standard", "bulk", "standard", "interactive")):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number)), as_class(sla_class)))
-            await until(lambda number=number: len(router.router.door.active) == number + 1)
+            await until(partial(_are_active, router, number + 1))
         held.release.set()
         await until(lambda: len(engine.calls) == 4)
 

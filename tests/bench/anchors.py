@@ -29,9 +29,10 @@ from router.bench.question import Target
 from router.bench.run import Plan, measure
 from router.measure.tally import Tally
 from router.settings import Probes
+from router.simulation.conditions import Conditions
 from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import MODEL, load_fleet
-from router.simulation.world import Pace, World
+from router.simulation.world import World
 from router.workload.offers import Offer
 from router.workload.settings import Traffic, Workload
 from router.workload.stream import at_rate, offers
@@ -50,7 +51,7 @@ SEED: Final = 1
 SIMULATED_RUNS: Final = 15
 TEMPLATE_TOKENS: Final = chat_prompt([{"role": "user", "content": ""}]).tokens
 """Tokens that emulated engines count beyond a message's own."""
-PACE: Final = Pace(scrape_s=Probes().load_s, probe_s=Probes().health_s)
+CONDITIONS: Final = Conditions(scrape_s=Probes().load_s, probe_s=Probes().health_s)
 """As the router over sockets is configured."""
 ATTAINMENT_TOLERANCE: Final = 0.03
 FIRST_TOKEN_TOLERANCE: Final = 0.15
@@ -129,9 +130,8 @@ def sent_bytes(offer: Offer) -> int:
 def simulated(policy: str, offered: Workload, seed: int) -> Tally:
     """Return what comes of a workload in virtual time; `seed` is the engines' and the router's."""
     tally = Tally(offered.duration_s, offered.warm_up_s)
-    world = World(
-        load_fleet(FLEET), CONTENDERS[policy], seed=seed, pace=PACE, prompt_bytes=sent_bytes
-    )
+    conditions = replace(CONDITIONS, prompt_bytes=sent_bytes)
+    world = World(load_fleet(FLEET), CONTENDERS[policy], seed=seed, conditions=conditions)
     for outcome in world.run(as_sent(offers(offered, SEED))):
         tally.add(outcome)
     return tally

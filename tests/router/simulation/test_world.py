@@ -256,7 +256,7 @@ def test_the_router_does_not_know_true_lengths():
 
     one = world()
     for number in range(50):
-        facts = one._facts(offer(number, prompt_tokens=1000))
+        facts = one._conditions.facts(offer(number, prompt_tokens=1000), one._bytes_rng)
         sizes.add(facts.prompt_bytes)
         assert facts.known_prompt_tokens is None
 

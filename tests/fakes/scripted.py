@@ -79,6 +79,7 @@ class ScriptedEngine:
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self._open: set[asyncio.StreamWriter] = set()
+        self._asked: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.calls: list[Call] = []
         self.arrivals: asyncio.Queue[Call] = asyncio.Queue()
@@ -93,8 +94,8 @@ class ScriptedEngine:
 
     @property
     def open_connections(self) -> int:
-        """Those that are open now, probes' included."""
-        return len(self._open)
+        """Those of them that are open still."""
+        return len(self._asked)
 
     @property
     def url(self) -> str:
@@ -105,7 +106,6 @@ class ScriptedEngine:
         """Serve one connection until its end."""
         self._open.add(writer)
         call: Call | None = None
-        is_probe = True
         try:
             while True:
                 call = None
@@ -117,8 +117,9 @@ class ScriptedEngine:
                 if head.startswith(b"GET "):
                     await call.say_json(self.probed.get(call.path, b"{}"), self.probe_status)
                     continue
-                self.connections += is_probe
-                is_probe = False
+                if writer not in self._asked:
+                    self._asked.add(writer)
+                    self.connections += 1
                 self.calls.append(call)
                 self.arrivals.put_nowait(call)
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
@@ -126,7 +127,8 @@ class ScriptedEngine:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            if not is_probe:
+            if writer in self._asked:
+                self._asked.discard(writer)
                 self.hang_ups.put_nowait(call)
             writer.close()
             with suppress(ConnectionError):

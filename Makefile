@@ -71,15 +71,15 @@ bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct c
 	$(say) "Measuring the router's overhead"
 	@$(BIN)/python -m tests.bench.overhead $(ARGS)
 
+.PHONY: bench-engines
+bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load generator to what is real
+	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
+	@$(BIN)/python -m tests.bench.engines $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"
 	@$(BIN)/python -m tests.e2e.soak $(ARGS)
-
-.PHONY: fuzz
-fuzz: $(TEST_STAMP) ## Feed a million mutated requests and answers to both ends of the wire
-	$(say) "Fuzzing the wire"
-	@$(BIN)/python -m tests.fuzz.wire $(ARGS)
 
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need

@@ -1,7 +1,6 @@
 """The configuration: one TOML file, and what it means once every default is filled in."""
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,7 +69,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 
     Variables and files that hold secrets are looked for, so that none is missed later.
     """
-    document = _completed(_parsed(path))
+    document = _completed(toml.parsed(path))
     config = CONFIG.read(path.name, document, folder=path.absolute().parent)
     secrets = SecretReader(environ)
     secrets.read(config.pools, config.admin, config.redis)
@@ -91,18 +90,6 @@ def read_secrets(config: Config, environ: Mapping[str, str] = os.environ) -> Sec
 def describe(config: Config) -> str:
     """Return everything that was understood as TOML, defaults included; it loads as the same."""
     return toml.text(CONFIG.write(config))
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"cannot be read: {(error.strerror or str(error)).lower()} ({path})"
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: {error.reason} at byte {error.start}"
-    except tomllib.TOMLDecodeError as error:
-        message = f"is not TOML: {str(error)[:1].lower()}{str(error)[1:]}"
-    raise ConfigError(path.name, [Flaw("", message)])
 
 
 def _completed(document: Mapping[str, Any]) -> dict[str, Any]:

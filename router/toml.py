@@ -1,10 +1,25 @@
-"""Plain values as TOML: the way back from `tomllib`."""
+"""TOML files into plain values, and the way back."""
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from router.document import NONE, is_bare
+from router.document import NONE, ConfigError, Flaw, is_bare
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Return what a file says; raises `ConfigError` where it is not there or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"cannot be read: {(error.strerror or str(error)).lower()} ({path})"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: {error.reason} at byte {error.start}"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not TOML: {str(error)[:1].lower()}{str(error)[1:]}"
+    raise ConfigError(path.name, [Flaw("", message)])
 
 
 def text(document: Mapping[str, Any]) -> str:

@@ -121,6 +121,7 @@ class EmulatedEngine:
         self._purge({job_id})
         self._delivered = [event for event in self._delivered if event.job_id != job_id]
         if self._loop.flight and sequence in self._scheduler.places:
+            sequence.is_given_up = True
             self._aborted.append(sequence)
             self._watch()
         else:
@@ -300,12 +301,13 @@ class EmulatedEngine:
         if step.decodes:
             self._deliveries.add(at_s, width_s)
         for sequence in first:
-            self._first(sequence, at_s + sequence.spread * width_s)
+            if not sequence.is_given_up:
+                self._first(sequence, at_s + sequence.spread * width_s)
         if self._detail is Detail.TOKENS and step.decodes:
             self._report(step.clock)
         again = self._scheduler.settle(step)
         for sequence in leaving:
-            if sequence not in again:
+            if sequence not in again and not sequence.is_given_up:
                 self._api.close()
                 self._finish(sequence)
         self._clean_up()
@@ -348,7 +350,8 @@ class EmulatedEngine:
     def _report(self, clock: int) -> None:
         """Deliver the tokens of one decode step one by one."""
         for sequence in self._scheduler.batch.members:
-            if sequence.joined < clock <= sequence.leave_at and sequence.first_s is not None:
+            is_in = sequence.joined < clock <= sequence.leave_at and not sequence.is_given_up
+            if is_in and sequence.first_s is not None:
                 at_s = max(self._deliveries.at(clock, sequence.spread), sequence.first_s)
                 index = sequence.produced + clock - sequence.joined
                 self._post(Tokens(sequence.job.id, at_s, index))

@@ -32,6 +32,7 @@ class Exchange:
     face: Face
     connection: Connection
     jobs: tuple[Job, ...]
+    """One for each choice; none where the request has a flaw."""
     arrived_s: float
     first_s: float | None = None
     last_s: float = 0.0
@@ -42,7 +43,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         """Prepare the choices."""
-        pairs = zip(self.jobs, self.ask.expanded, strict=True)
+        pairs = zip(self.jobs, self.ask.expanded, strict=not self.ask.flaw)
         self._choices = {job.id: _Choice(prompt.seed, job) for job, prompt in pairs}
 
     def begin(self) -> None:

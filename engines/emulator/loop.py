@@ -1,6 +1,7 @@
 """The step loop: plans steps, knows when they are done, and passes over stretches of plain ones."""
 
 from collections import deque
+from math import inf
 from random import Random
 
 from engines.emulator.llamacpp import LlamaCppScheduler
@@ -37,7 +38,7 @@ class StepLoop:
         self.clockwork = Clockwork(spec.profile, spec.knobs.graph_tokens, rng)
         self.flight: deque[Step] = deque()
         self._depth = spec.knobs.depth
-        self._latest_s = 0.0
+        self._latest_s = -inf
         """When the latest step was done."""
 
     @property

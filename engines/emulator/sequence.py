@@ -44,6 +44,8 @@ class Sequence:
     slot: int = -1
     cut: bool = False
     """The connection will break after the last token."""
+    is_given_up: bool = False
+    """Nobody waits for it; it is in a step that is not complete."""
     interrupted: tuple[int, int] | None = None
     """The batch clocks between which it decoded in the stay before this one."""
     first_s: float | None = None

@@ -34,6 +34,8 @@ from engines.emulator.jobs import (
 from engines.emulator.spec import HEALTHY, EngineSpec, Faults
 
 Clock = Callable[[], float]
+Late = Callable[[float], None]
+"""Told of each step how much later than due it was attended to, seconds of the clock."""
 
 _EARLY_S = 0.0007
 """Timers of the event loop are as coarse as a millisecond: what is due so soon is due."""
@@ -73,7 +75,9 @@ class Served:
 class EngineServer:
     """One engine behind its kind's HTTP."""
 
-    def __init__(self, served: Served, rng: Random, clock: Clock, pace: float) -> None:
+    def __init__(
+        self, served: Served, rng: Random, clock: Clock, pace: float, late: Late | None = None
+    ) -> None:
         """`pace`: seconds of the engine in a second of the clock."""
         kind = served.spec.knobs.kind
         self.face: Face = FACES[kind]
@@ -90,7 +94,7 @@ class EngineServer:
         self.breakage = Breakage()
         self.siblings: Mapping[str, EngineServer] = {served.name: self}
         self._host, self.port = served.host, served.port
-        self._clock, self._pace = clock, pace
+        self._clock, self._pace, self._late = clock, pace, late
         self._begun_s = clock()
         self._now_s = 0.0
         self._serial = 0
@@ -196,7 +200,7 @@ class EngineServer:
             return
         now = self.now()
         ask = replace(ask, created=self.site.started + int(now / self._pace))
-        jobs = ask.jobs(self._serial, self.site)
+        jobs = ask.jobs(self._serial, self.site) if ask.flaw is None else ()
         exchange = Exchange(ask, self.site, self.face, connection, jobs, now)
         self._of_connection[connection] = exchange
         problem = ask.flaw or self._submit(exchange, now)
@@ -300,8 +304,12 @@ class EngineServer:
 
     def _tick(self) -> None:
         due_s = self.engine.next_event()
-        if due_s is not None and due_s - self.now() < _EARLY_S * self._pace:
-            self._now_s = max(self._now_s, due_s)
+        if due_s is not None:
+            left_s = due_s - self.now()
+            if left_s < _EARLY_S * self._pace:
+                self._now_s = max(self._now_s, due_s)
+            if self._late is not None:
+                self._late(max(0.0, -left_s) / self._pace)
         self._deliver()
         self._wake()
 
@@ -404,6 +412,7 @@ async def serve(
     seed: int = 0,
     pace: float = 1.0,
     clock: Clock = time.perf_counter,
+    late: Late | None = None,
 ) -> AsyncIterator[list[EngineServer]]:
     """Serve engines for as long as the block lasts.
 
@@ -413,7 +422,8 @@ async def serve(
     if len(set(names)) < len(names):
         raise ValueError(f"names of engines must differ: {', '.join(names)}")
     servers = [
-        EngineServer(served, Random(f"{seed}/{served.name}"), clock, pace) for served in engines
+        EngineServer(served, Random(f"{seed}/{served.name}"), clock, pace, late)
+        for served in engines
     ]
     by_name = {server.site.name: server for server in servers}
     try:

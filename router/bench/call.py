@@ -9,6 +9,8 @@ from router.measure.outcome import Fate, Outcome
 from router.workload.offers import Offer
 
 OK: Final = 200
+STOPPED: Final = "stop"
+"""The model ended its answer itself, as some engines let it whatever they are asked (TGI)."""
 NO_ROOM: Final = frozenset({429, 503})
 CALLERS_FAULT: Final = range(400, 500)
 _REASONS: Final = {reason.encode(): reason for reason in Reason}
@@ -90,9 +92,10 @@ class Call:
         if stream.error is not None:
             self.trouble = stream.error
             return Fate.FAILED
-        if self._exact and stream.tokens < self.offer.length:
-            return Fate.TRUNCATED
-        return Fate.SERVED if stream.done or stream.finish_reason else Fate.TRUNCATED
+        whole = stream.done or stream.finish_reason is not None
+        if self._exact and stream.finish_reason != STOPPED:
+            whole = whole and stream.tokens >= self.offer.length
+        return Fate.SERVED if whole else Fate.TRUNCATED
 
     def _end(self, fate: Fate) -> None:
         if self.outcome is not None:

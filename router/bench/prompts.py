@@ -16,8 +16,9 @@ _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 class Prompts:
     """Cuts prompts out of one long row of random words."""
 
-    def __init__(self, seed: int) -> None:
-        rng = Random(f"{seed}/prompts")
+    def __init__(self, salt: str | int) -> None:
+        """Another `salt` gives other text: what an engine has seen before, it has in its cache."""
+        rng = Random(f"{salt}/prompts")
         words = ["".join(rng.choices(_LETTERS, k=3)) for _ in range(4096)]
         self._pool = "".join(f" {word}" for word in rng.choices(words, k=_POOL_TOKENS))
         self._rng = rng

@@ -1,6 +1,7 @@
 """Runs: every target with every seed at every rate, one after the other."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def measure(plan: Plan, seen: Callable[[str], None] = lambda _name: None) -> Iterator[Run]:
-    """Yield the runs: at each rate and seed the same requests for all targets.
+    """Yield the runs: at each rate and seed the same requests for all targets, in other words.
 
     Targets take turns seed by seed, so that none of them has the machine's better half-hour.
     `seen` is told the target's name with each outcome.
@@ -77,7 +78,7 @@ def measure(plan: Plan, seen: Callable[[str], None] = lambda _name: None) -> Ite
 
                 how = Drive(
                     aim,
-                    Writer(aim, Prompts(seed), exact=plan.exact),
+                    Writer(aim, Prompts(os.urandom(8).hex()), exact=plan.exact),
                     plan.timeout_s,
                     plan.exact,
                     plan.clock,

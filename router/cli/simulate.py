@@ -23,10 +23,10 @@ from router.report.rates import rates
 from router.report.summary import Entry
 from router.report.table import console, highest, table
 from router.simulation import fleet as fleets
+from router.simulation.conditions import USUAL, Conditions
 from router.simulation.contenders import CONTENDERS, Contender, contender
 from router.simulation.fleet import load_fleet
 from router.simulation.run import Grid, Run, sweep
-from router.simulation.world import Pace
 from router.workload.load import WORKLOAD
 from router.workload.rows import TraceError
 from router.workload.stream import nominal_rate
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_load_arguments(parser)
     parser.add_argument(
-        "--scrape", type=float, default=Pace().scrape_s, help="interval between gauges, s"
+        "--scrape", type=float, default=USUAL.scrape_s, help="interval between gauges, s"
     )
     add_report_arguments(parser)
 
@@ -100,7 +100,7 @@ def _grid(args: argparse.Namespace) -> Grid:
         workload,
         [nominal_rate(workload)] if args.rate is None else rates(args.rate),
         range(args.seed, args.seed + args.seeds),
-        Pace(scrape_s=args.scrape),
+        Conditions(scrape_s=args.scrape),
     )
 
 

@@ -18,7 +18,7 @@ from policies.policy import (
 )
 from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, unknown
 from router.simulation.fleet import Fleet
-from router.workload.load import parsed
+from router.toml import parsed
 
 UNBOUNDED: Final = 1 << 30
 """More requests than are ever in flight."""

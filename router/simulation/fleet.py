@@ -17,7 +17,7 @@ from policies.facts import EndpointPlan, Profile
 from router.config import MAX_IN_FLIGHT
 from router.document import FORBIDDING, ConfigError, Document, Flaw, place, unknown
 from router.settings import Name
-from router.workload.load import parsed
+from router.toml import parsed
 
 MODEL: Final = "model"
 """The one public name that every emulated engine serves."""

@@ -1,13 +1,14 @@
 """Runs: one, or a grid of contenders, rates and seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from router.measure.tally import Tally
+from router.simulation.conditions import USUAL, Conditions, Observed
 from router.simulation.contenders import Contender
 from router.simulation.fleet import Fleet
-from router.simulation.world import Observed, Pace, World
+from router.simulation.world import World
 from router.workload.settings import Workload
 from router.workload.stream import at_rate, offers
 
@@ -33,12 +34,12 @@ def run_once(
     workload: Workload,
     seed: int,
     *,
-    pace: Pace | None = None,
+    conditions: Conditions = USUAL,
     seen: Callable[[float], None] = lambda _at_s: None,
 ) -> tuple[Tally, Observed]:
     """Return what came of a workload; `seen` is told how far it is, s, now and then."""
     tally = Tally(workload.duration_s, workload.warm_up_s)
-    world = World(fleet, contender, seed=seed, faults=workload.faults, pace=pace)
+    world = World(fleet, contender, seed=seed, faults=workload.faults, conditions=conditions)
     reached_s = 0.0
     for outcome in world.run(offers(workload, seed)):
         tally.add(outcome)
@@ -58,7 +59,7 @@ class Grid:
     rates: Sequence[float]
     """Requests a second, all traffic together."""
     seeds: Sequence[int]
-    pace: Pace = field(default=Pace())
+    conditions: Conditions = USUAL
 
     @property
     def runs(self) -> int:
@@ -82,6 +83,6 @@ def sweep(
                     seen(name, at_s)
 
                 tally, observed = run_once(
-                    grid.fleet, contender, offered, seed, pace=grid.pace, seen=progress
+                    grid.fleet, contender, offered, seed, conditions=grid.conditions, seen=progress
                 )
                 yield Run(contender.name, rate, seed, tally, observed)

@@ -9,68 +9,31 @@ The same seed gives the same run: nothing depends on a clock, and every source o
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Final
 
 from engines.emulator.jobs import Event, Failed, Finished, FirstToken, Tokens
 from engines.emulator.spec import HEALTHY, Faults
-from engines.engine import Route
 from policies.commands import Expire, Send, Wait
 from policies.dispatcher import Dispatcher
-from policies.facts import (
-    Ending,
-    FailureKind,
-    RefusalReason,
-    Refuse,
-    RequestFacts,
-    Wish,
-)
+from policies.facts import Ending, FailureKind, RefusalReason, Refuse
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router.measure.outcome import Fate, Outcome
-from router.settings import Timeouts
+from router.simulation.agenda import Agenda
+from router.simulation.conditions import USUAL, Conditions, Observed
 from router.simulation.contenders import Contender
-from router.simulation.fleet import MODEL, Fleet
+from router.simulation.fleet import Fleet
 from router.simulation.machine import Machine, failure_kind, faults_of
 from router.simulation.trip import Trip
 from router.workload.offers import Offer
 from router.workload.settings import Fault
 
-NEEDS: Final = frozenset({Route.CHAT})
-BYTES_A_TOKEN: Final = 4.0
-BYTES_SIGMA: Final = 0.1
-"""Prompts differ in bytes a token: normal, this share of the mean, and at least half of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often the router looks, s."""
-
-    sweep_s: float = 0.25
-    """For timeouts and progress, as `router.app`."""
-    scrape_s: float = 0.2
-    """At the engines' gauges."""
-    probe_s: float = 2.0
-    """After the engines' health, as `router.settings.Probes`."""
-
-
-@dataclass(slots=True)
-class Observed:
-    """What was seen of the fleet besides the requests' outcomes."""
-
-    sweeps: int = 0
-    in_flight: dict[str, int] = field(default_factory=dict)
-    """By endpoint: sum over all sweeps of requests in flight there."""
-    waiting: int = 0
-    """The same of requests that wait in the router."""
-    ended_at: float = 0.0
-    """When the last request was over, s."""
-    steps: int = 0
-    preemptions: int = 0
-    cached_tokens: int = 0
+_REJECTED: Final = Refuse(RefusalReason.UNSUPPORTED, "the engine found the request wrong")
+_CALLERS_FAULT: Final = frozenset(
+    {RefusalReason.UNKNOWN_MODEL, RefusalReason.UNSUPPORTED, RefusalReason.TOO_LONG}
+)
 
 
 class World:
@@ -83,8 +46,7 @@ class World:
         *,
         seed: int,
         faults: tuple[Fault, ...] = (),
-        timeouts: Timeouts | None = None,
-        pace: Pace | None = None,
+        conditions: Conditions = USUAL,
     ) -> None:
         self.observed = Observed()
         self._machines = {
@@ -96,15 +58,12 @@ class World:
             contender.plans(fleet), contender.policy, Random(f"{seed}/router")
         )
         self._bytes_rng = Random(f"{seed}/bytes")
-        self._timeouts = timeouts or Timeouts()
-        self._pace = pace or Pace()
+        self._conditions = conditions
         self._waiting: dict[Ticket, Trip] = {}
         self._active: dict[Trip, None] = {}
         """All that are not over, in order of arrival."""
-        self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
-        self._entries = 0
+        self._agenda = Agenda()
         self._outcomes: list[Outcome] = []
-        self._offering = True
         self._schedule_faults(faults)
 
     def run(self, offers: Iterator[Offer]) -> Iterator[Outcome]:
@@ -112,9 +71,8 @@ class World:
         self._start_looking()
         coming = next(offers, None)
         while coming is not None or self._active:
-            self._offering = coming is not None
             machine, machine_at = self._next_machine()
-            agenda_at = self._agenda[0][0]
+            agenda_at = self._agenda.next_at
             wake_at = self._wake_at()
             now = min(machine_at, agenda_at, wake_at)
             if coming is not None and coming.at_s <= now:
@@ -123,7 +81,7 @@ class World:
             elif machine_at <= now:
                 self._attend(machine, machine_at)
             elif agenda_at <= now:
-                heappop(self._agenda)[2](agenda_at)
+                self._agenda.act()
             else:
                 self._pump(wake_at)
             if self._outcomes:
@@ -134,28 +92,13 @@ class World:
     # What the router does
 
     def _arrive(self, offer: Offer) -> None:
-        trip = Trip(offer, self._facts(offer))
+        trip = Trip(offer, self._conditions.facts(offer, self._bytes_rng))
         self._active[trip] = None
         now = offer.at_s
         if offer.patience_s is not None:
-            self._at(now + offer.patience_s, lambda at: self._leave(trip, at))
+            self._agenda.at(now + offer.patience_s, lambda at: self._leave(trip, at))
         self._follow(trip, self._dispatcher.arrive(trip.facts, now), now)
         self._pump(now)
-
-    def _facts(self, offer: Offer) -> RequestFacts:
-        ratio = max(0.5, self._bytes_rng.gauss(1.0, BYTES_SIGMA))
-        return RequestFacts(
-            id=f"request-{offer.number}",
-            model=MODEL,
-            needs=NEEDS,
-            prompt_bytes=max(1, round(BYTES_A_TOKEN * ratio * offer.prompt_tokens)),
-            max_tokens=offer.max_tokens,
-            wish=Wish(
-                sla_class=offer.sla_class, targets=offer.targets, patience_s=offer.patience_s
-            ),
-            tenant=offer.tenant,
-            session=offer.session,
-        )
 
     def _follow(self, trip: Trip, decision: Send | Wait | Refuse, now: float) -> None:
         """Carry out a decision, and those that follow from it."""
@@ -221,9 +164,8 @@ class World:
         if trip.ticket is not None:
             del self._waiting[trip.ticket]
             self._dispatcher.left(trip.ticket, now)
-        elif trip.flight is not None:
-            if trip.machine is not None:
-                trip.machine.abort(trip, now)
+        elif trip.flight is not None and trip.machine is not None:
+            trip.machine.abort(trip, now)
             self._dispatcher.ended(trip.flight, Ending.ABANDONED, now)
         self._end(trip, Fate.ABANDONED, now)
         self._pump(now)
@@ -277,17 +219,19 @@ class World:
     # What goes on beside the requests
 
     def _start_looking(self) -> None:
-        self._every(self._pace.sweep_s, self._pace.sweep_s, self._sweep)
+        self._agenda.every(self._conditions.sweep_s, self._conditions.sweep_s, self._sweep)
         for index, machine in enumerate(self._list):
             # Not all at the same moment.
             share = (index + 1) / len(self._list)
-            self._every(
-                self._pace.scrape_s,
-                self._pace.scrape_s * share,
+            self._agenda.every(
+                self._conditions.scrape_s,
+                self._conditions.scrape_s * share,
                 self._looker(machine, self._scrape),
             )
-            self._every(
-                self._pace.probe_s, self._pace.probe_s * share, self._looker(machine, self._probe)
+            self._agenda.every(
+                self._conditions.probe_s,
+                self._conditions.probe_s * share,
+                self._looker(machine, self._probe),
             )
 
     def _looker(
@@ -315,7 +259,7 @@ class World:
         if flight is None:
             return
         if trip.first_at is None:
-            if now - trip.asked_at > self._timeouts.first_token_s:
+            if now - trip.asked_at > self._conditions.timeouts.first_token_s:
                 machine.abort(trip, now)
                 trip.machine = None
                 kind = FailureKind.FIRST_TOKEN_TIMEOUT
@@ -324,7 +268,7 @@ class World:
         if steps > trip.steps:
             self._dispatcher.progressed(flight, steps - trip.steps, now)
             trip.steps, trip.moved_at = steps, now
-        elif now - trip.moved_at > self._timeouts.idle_s:
+        elif now - trip.moved_at > self._conditions.timeouts.idle_s:
             machine.abort(trip, now)
             self._dispatcher.ended(flight, Ending.FAILED, now)
             self._end(trip, Fate.FAILED, now, tokens=flight.output_tokens)
@@ -341,9 +285,9 @@ class World:
     def _schedule_faults(self, faults: tuple[Fault, ...]) -> None:
         for fault in faults:
             machine = self._machines[fault.endpoint]
-            self._at(fault.at_s, self._setter(machine, faults_of(fault)))
+            self._agenda.at(fault.at_s, self._setter(machine, faults_of(fault)))
             if fault.until_s is not None:
-                self._at(fault.until_s, self._setter(machine, HEALTHY))
+                self._agenda.at(fault.until_s, self._setter(machine, HEALTHY))
 
     def _setter(self, machine: Machine, faults: Faults) -> Callable[[float], None]:
         def set_faults(now: float) -> None:
@@ -353,18 +297,7 @@ class World:
 
         return set_faults
 
-    # Time and ends
-
-    def _at(self, at_s: float, what: Callable[[float], None]) -> None:
-        self._entries += 1
-        heappush(self._agenda, (at_s, self._entries, what))
-
-    def _every(self, interval_s: float, first_s: float, what: Callable[[float], None]) -> None:
-        def again(now: float) -> None:
-            what(now)
-            self._at(now + interval_s, again)
-
-        self._at(first_s, again)
+    # Ends
 
     def _end(
         self,
@@ -377,31 +310,9 @@ class World:
         refusal: Refuse | None = None,
     ) -> None:
         """Note what became of a request. Its slot or place has been given back."""
-        trip.over = True
         del self._active[trip]
-        offer, flight = trip.offer, trip.flight
         self.observed.ended_at = max(self.observed.ended_at, now)
-        outcome = Outcome(
-            offer, fate, total_s=now - offer.at_s, attempts=trip.attempts, output_tokens=tokens
-        )
-        if trip.first_at is not None:
-            outcome.first_token_s = trip.first_at - offer.at_s
-        if flight is not None:
-            outcome.endpoint = flight.endpoint.id
-            outcome.reason = flight.reason
-            outcome.queued_s = flight.queued_s
-        elif refusal is not None:
-            outcome.queued_s = now - offer.at_s
-        if finished is not None:
-            outcome.output_tokens = finished.output_tokens
-            outcome.slowest_gap_s = finished.slowest_gap_s
-            if finished.output_tokens > 1:
-                took_s = finished.at_s - finished.first_token_s
-                outcome.per_token_s = took_s / (finished.output_tokens - 1)
-        if refusal is not None:
-            outcome.refusal = refusal.reason
-            outcome.retry_after_s = refusal.retry_after_s
-        self._outcomes.append(outcome)
+        self._outcomes.append(trip.outcome(fate, now, finished, refusal, tokens=tokens))
 
     def _sum_up(self) -> None:
         for machine in self._list:
@@ -413,9 +324,3 @@ class World:
 
 def _event_time(machine: Machine) -> float:
     return machine.next_event_at
-
-
-_REJECTED: Final = Refuse(RefusalReason.UNSUPPORTED, "the engine found the request wrong")
-_CALLERS_FAULT: Final = frozenset(
-    {RefusalReason.UNKNOWN_MODEL, RefusalReason.UNSUPPORTED, RefusalReason.TOO_LONG}
-)

@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._listener: Listener | None = None
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._transport = cast("asyncio.Transport", None)
         self._head = b""
         self._framing: Framing | None = None
         self._keep = True
@@ -149,7 +149,8 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Close at once and say nothing more: the engine sees a hang-up."""
         self._listener = None
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     def pause(self) -> None:
         """Read no further until `resume`: the caller is slower than the engine."""
@@ -279,16 +280,22 @@ class Pool:
     async def _ask_afresh(self, listener: Listener, head: bytes, body: bytes) -> None:
         """Connect, and ask on the fresh connection."""
         where = self.where
+        connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self),
+                await self._loop.create_connection(
+                    lambda: connection,
                     where.host,
                     where.port,
                     ssl=where.tls,
                     server_hostname=where.host if where.tls else None,
                 )
+        except asyncio.CancelledError:
+            # Made already, perhaps, and nobody was told yet.
+            connection.drop()
+            raise
         except TimeoutError:
+            connection.drop()
             detail = f"no connection within {self._connect_s:g} s"
             listener.on_failure(FailureKind.NOT_REACHED, detail)
         except (OSError, ssl.SSLError) as error:

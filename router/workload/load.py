@@ -1,11 +1,11 @@
 """Finds workloads and traces by name or path, and says everything that is wrong with them."""
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from router import toml
 from router.document import ConfigError, Document, Flaw, place, unknown
 from router.workload.lengths import distribution
 from router.workload.settings import Traffic, Workload
@@ -33,7 +33,7 @@ def load_workload(name: str) -> Workload:
         if path.suffix != ".toml":
             message = unknown("workload", name, built_in_names()) + ", or a .toml file"
             raise ConfigError(name, [Flaw("", message)])
-    workload = WORKLOAD.read(path.name, parsed(path))
+    workload = WORKLOAD.read(path.name, toml.parsed(path))
     workload = replace(
         workload, traffic=tuple(_beside(traffic, path.parent) for traffic in workload.traffic)
     )
@@ -46,19 +46,6 @@ def trace_path(name: str) -> Path:
     """Return the file of a built-in trace by name, else the path that the name is."""
     built_in = _TRACES / f"{name}.csv.gz"
     return built_in if built_in.exists() else Path(name)
-
-
-def parsed(path: Path) -> dict[str, object]:
-    """Return a TOML file's document; raises `ConfigError`."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"cannot be read: {(error.strerror or str(error)).lower()} ({path})"
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: {error.reason} at byte {error.start}"
-    except tomllib.TOMLDecodeError as error:
-        message = f"is not TOML: {str(error)[:1].lower()}{str(error)[1:]}"
-    raise ConfigError(path.name, [Flaw("", message)])
 
 
 def _beside(traffic: Traffic, folder: Path) -> Traffic:

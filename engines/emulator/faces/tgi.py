@@ -167,7 +167,7 @@ class TgiFace:
         """Say something that goes with a status."""
         if status == _OVERLOADED.status:
             return _OVERLOADED
-        return Problem(status, f"Request failed during generation: emulated {status}", "generation")
+        return Problem(status, f"emulated failure with status {status}", "emulated")
 
     def answer(self, problem: Problem) -> Answer:
         """Return text where the body did not parse, and else an object with a string."""

@@ -26,6 +26,7 @@ from tests.router.simulation.worlds import LOOSE, offer
 
 TOKEN = b'{"choices":[{"delta":{"content":"x"}}]}'
 STOP = b'{"choices":[{"delta":{},"finish_reason":"stop"}]}'
+LENGTH = b'{"choices":[{"delta":{},"finish_reason":"length"}]}'
 EVENT = b"data: " + TOKEN + b"\n\n"
 TOKENS = 3
 
@@ -44,7 +45,7 @@ async def driven(
 ) -> tuple[list[Outcome], Generator]:
     target = Target("target", url, "m")
     seen: list[Outcome] = []
-    writer = Writer(target, Prompts(1), exact=exact)
+    writer = Writer(target, Prompts("1"), exact=exact)
     plan = Drive(target, writer, timeout_s, exact, time.monotonic, seen.append)
     generator = await drive(plan, offered)
     return sorted(seen, key=lambda each: each.offer.number), generator
@@ -91,10 +92,12 @@ async def test_what_a_router_says_of_its_decision_is_kept():
 
 @pytest.mark.anyio
 async def test_an_answer_with_too_few_tokens_is_truncated_unless_its_end_is_natural():
-    exact, _ = await one(good(2))
-    natural, _ = await one(good(2), exact=False)
+    exact, _ = await one(streaming(TOKEN, LENGTH))
+    stopped, _ = await one(good(2))
+    natural, _ = await one(streaming(TOKEN, LENGTH), exact=False)
 
     assert exact.fate is Fate.TRUNCATED
+    assert stopped.fate is Fate.SERVED
     assert natural.fate is Fate.SERVED
 
 

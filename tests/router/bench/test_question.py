@@ -15,20 +15,20 @@ from tests.router.simulation.worlds import offer
 TARGET = Target("engine", "http://127.0.0.1:8000/base", "llama", "s3cret")
 
 
-@given(tokens=st.integers(1, 200_000), seed=st.integers(0, 5))
+@given(tokens=st.integers(1, 200_000), salt=st.text(max_size=5))
 @settings(max_examples=25, deadline=None)
-def test_a_prompt_is_as_long_as_the_offer_says(tokens, seed):
-    text = Prompts(seed).text(offer(0, prompt_tokens=tokens))
+def test_a_prompt_is_as_long_as_the_offer_says(tokens, salt):
+    text = Prompts(salt).text(offer(0, prompt_tokens=tokens))
 
     assert len(text) == BYTES_A_TOKEN * tokens
 
 
 def test_the_emulated_engines_count_the_same_tokens():
-    assert count(Prompts(1).text(offer(0, prompt_tokens=777))) == 777
+    assert count(Prompts("1").text(offer(0, prompt_tokens=777))) == 777
 
 
-def test_prompts_differ_from_one_another_and_are_the_same_for_the_same_seed():
-    first, second, again = Prompts(1), Prompts(2), Prompts(1)
+def test_prompts_differ_from_one_another_and_are_the_same_for_the_same_salt():
+    first, second, again = Prompts("1"), Prompts("2"), Prompts("1")
     texts = [first.text(offer(number)) for number in range(20)]
 
     assert len(set(texts)) == 20
@@ -38,7 +38,7 @@ def test_prompts_differ_from_one_another_and_are_the_same_for_the_same_seed():
 
 def test_equal_prefix_ids_are_equal_text_and_the_rest_is_not():
     length = 2 * PREFIX_TOKENS + 100
-    prompts = Prompts(1)
+    prompts = Prompts("1")
     one = prompts.text(offer(0, prompt_tokens=length, prefix=(7, 8, 9)))
     two = prompts.text(offer(1, prompt_tokens=length, prefix=(7, 8, 5)))
     short = prompts.text(offer(2, prompt_tokens=10, prefix=(7,)))
@@ -62,7 +62,7 @@ def test_the_router_reads_from_the_headers_what_the_offer_is_held_to():
     held = Targets(first_token_s=0.25, per_token_s=0.04, deadline_s=30.0)
     given_offer = offer(0, sla_class=SlaClass.BULK, targets=held, tenant="acme", session="chat-7")
 
-    first, headers, _ = parts(Writer(TARGET, Prompts(1), exact=True).request(given_offer))
+    first, headers, _ = parts(Writer(TARGET, Prompts("1"), exact=True).request(given_offer))
     asked = read_headers(headers)
 
     assert first == "POST /base/v1/chat/completions HTTP/1.1"
@@ -76,7 +76,7 @@ def test_the_router_reads_from_the_headers_what_the_offer_is_held_to():
 def test_an_offer_that_is_held_to_nothing_says_its_class_alone():
     bare = Target("engine", "http://h", "m")
 
-    _, headers, _ = parts(Writer(bare, Prompts(1), exact=True).request(offer(0)))
+    _, headers, _ = parts(Writer(bare, Prompts("1"), exact=True).request(offer(0)))
 
     assert [name for name, _ in headers if name.startswith(b"x-")] == [b"x-sla-class"]
     assert b"authorization" not in dict(headers)
@@ -84,7 +84,7 @@ def test_an_offer_that_is_held_to_nothing_says_its_class_alone():
 
 def test_an_exact_answer_is_asked_for_by_its_length_and_a_natural_one_by_the_callers_bound():
     def asked(*, exact: bool) -> dict[str, object]:
-        return parts(Writer(TARGET, Prompts(1), exact=exact).request(offer(0)))[2]
+        return parts(Writer(TARGET, Prompts("1"), exact=exact).request(offer(0)))[2]
 
     exact, natural = asked(exact=True), asked(exact=False)
 

@@ -70,6 +70,15 @@ def test_troubles_are_told_in_words(workload, capsys):
     assert "The model `other` does not exist" in capsys.readouterr().out
 
 
+def test_a_generator_that_was_on_time_is_believed(workload, capsys, monkeypatch):
+    monkeypatch.setattr("router.bench.drive.MOST_LAG_S", float("inf"))
+    with emulated_engine() as url:
+        status = main(["bench", f"a={url}", "--workload", workload])
+
+    assert status == 0
+    assert "a at 35/s: requests left on time" in capsys.readouterr().out
+
+
 def test_a_generator_that_was_late_fails_the_command(workload, capsys, monkeypatch):
     monkeypatch.setattr("router.bench.drive.MOST_LAG_S", 0.0)
     with emulated_engine() as url:

@@ -71,7 +71,7 @@ def test_who_waits_too_long_is_refused_when_its_time_is_over():
     full = fleet(pool(max_in_flight=1))
     long = offer(0, output_tokens=2000, max_tokens=2000)
 
-    refused = outcomes(world(full), [long, offer(1, 0.5, sla_class=SlaClass.INTERACTIVE)])[1]
+    refused = outcomes(world(full), [long, offer(1, 0.513, sla_class=SlaClass.INTERACTIVE)])[1]
 
     patience_s = Policy().classes.interactive.max_wait_s
     assert refused.fate is Fate.REFUSED
@@ -256,7 +256,7 @@ def test_the_router_does_not_know_true_lengths():
 
     one = world()
     for number in range(50):
-        facts = one._facts(offer(number, prompt_tokens=1000))
+        facts = one._conditions.facts(offer(number, prompt_tokens=1000), one._bytes_rng)
         sizes.add(facts.prompt_bytes)
         assert facts.known_prompt_tokens is None
 

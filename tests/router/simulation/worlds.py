@@ -6,6 +6,7 @@ from typing import Any
 from policies.facts import NO_TARGETS, SlaClass, Targets
 from router.measure.outcome import Outcome
 from router.settings import Timeouts
+from router.simulation.conditions import Conditions
 from router.simulation.contenders import CONTENDERS, Contender
 from router.simulation.fleet import Fleet, read_fleet
 from router.simulation.world import World
@@ -49,10 +50,11 @@ def world(
     contender: Contender = CONTENDERS["headway"],
     *,
     faults: Sequence[Fault] = (),
-    timeouts: Timeouts | None = None,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     seed: int = 1,
 ) -> World:
-    return World(of or fleet(), contender, seed=seed, faults=tuple(faults), timeouts=timeouts)
+    conditions = Conditions(timeouts=timeouts)
+    return World(of or fleet(), contender, seed=seed, faults=tuple(faults), conditions=conditions)
 
 
 def outcomes(of: World, offers: Iterable[Offer]) -> list[Outcome]:

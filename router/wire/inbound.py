@@ -248,6 +248,9 @@ class Inbound(asyncio.Protocol):
         head.keep_alive = parser.should_keep_alive() and not head.http_1_0
         request.keep_alive = head.keep_alive
         doubt = _doubt(version, head.target, self._numbered)
+        if head.method == b"CONNECT":
+            # To the parser it is always a change of protocol, however often it is read again.
+            doubt = "CONNECT asks for a tunnel, and none leads through here"
         if doubt is not None:
             self._problem = self._problem or _bad_request(doubt)
             return

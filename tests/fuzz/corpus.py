@@ -68,6 +68,7 @@ REQUESTS: list[bytes] = [
     b"GET http://r/v1/models?a=b HTTP/1.1\r\nhost: r\r\naccept: */*\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nhost: r\r\n\r\n",
     b"CONNECT r:80 HTTP/1.1\r\nhost: r:80\r\n\r\n",
+    b"CONNECT /v1/models HTTP/1.1\r\nhost: r\r\n\r\n",
     b"DELETE /v1/files/1 HTTP/1.1\r\nhost: r\r\ncontent-length: 0\r\n\r\n",
 ]
 """Whole requests, one each."""

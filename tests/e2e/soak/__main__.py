@@ -61,6 +61,7 @@ def summary(outcome: Outcome, elapsed_s: float) -> str:
         f"engines: {_counted(deeds)}",
         f"attempts failed: {_counted(outcome.failures)}",
         f"given up on as silent without being so: {outcome.unexplained}",
+        f"closed as idle just as they were used: {tally.closed_idle}",
         f"longest that the process stood still: {outcome.longest_still_s:.2f} s",
         f"wrong answers: {len(tally.wrong)}",
         *(f"  {each}" for each in tally.wrong[:SHOWN]),

@@ -35,6 +35,8 @@ class Tally:
     hung_up: int = 0
     behind_broken: int = 0
     """Requests sent ahead, behind an answer that broke and took the connection with it."""
+    closed_idle: int = 0
+    """Kept connections that were closed just as the next request came."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -68,7 +70,7 @@ class Member:
 
     async def _use(self, one: Caller, most: int) -> None:
         """Ask on one connection until it ends."""
-        goes_on = True
+        goes_on, used = True, False
         while goes_on and self._tally.asked < most:
             if self._rng.random() < 0.22:
                 await self._leave_early(one)
@@ -81,7 +83,8 @@ class Member:
                 await asyncio.sleep(0.1)
                 one.read_on()
             for place, each in enumerate(wanted):
-                goes_on = await self._hear(one, each)
+                goes_on = await self._hear(one, each, kept=used and place == 0)
+                used = True
                 if not goes_on:
                     self._tally.behind_broken += ahead - place - 1
                     break
@@ -141,8 +144,11 @@ class Member:
 
     # hearing
 
-    async def _hear(self, one: Caller, wanted: Wanted) -> bool:
-        """Read and judge one answer; tells whether the connection goes on."""
+    async def _hear(self, one: Caller, wanted: Wanted, *, kept: bool) -> bool:
+        """Read and judge one answer; tells whether the connection goes on.
+
+        `kept`: the connection was idle before, so that it may have been closed for that.
+        """
         seen = 0
         try:
             head = await one.begin()
@@ -153,7 +159,10 @@ class Member:
                 if self._rng.random() < 0.05:
                     await asyncio.sleep(0.01)
         except (h11.RemoteProtocolError, ConnectionError, AssertionError) as error:
-            self._judge_broken(wanted, seen, error)
+            if kept and not seen and wanted.id not in self._ledger.deeds:
+                self._tally.closed_idle += 1
+            else:
+                self._judge_broken(wanted, seen, error)
             return False
         headers = [(name.decode(), value.decode("latin-1")) for name, value in head.headers]
         answer = Answer(head.status_code, headers, b"".join(parts))

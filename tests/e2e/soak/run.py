@@ -78,7 +78,7 @@ class Outcome:
 
         Not judged where the whole process was held up: engines, router and callers share it.
         """
-        if self.longest_still_s > STILL_S:
+        if self.was_still:
             return 0
         given_up = self.failures[FailureKind.FIRST_TOKEN_TIMEOUT]
         given_up += self.failures[FailureKind.IDLE_TIMEOUT]
@@ -86,9 +86,16 @@ class Outcome:
         return max(0, given_up - deeds["stay_silent"] - deeds["stall"])
 
     @property
+    def was_still(self) -> bool:
+        """Whether the process was held up for so long that timeouts say nothing."""
+        return self.longest_still_s > STILL_S
+
+    @property
     def is_clean(self) -> bool:
-        """Nothing leaked and nothing was answered wrongly."""
-        return not self.leaks and not self.tally.wrong and not self.unexplained
+        """Nothing leaked and nothing was answered wrongly, or not at all."""
+        if self.leaks or self.tally.wrong or self.unexplained:
+            return False
+        return self.was_still or not self.tally.closed_idle
 
 
 async def soak(

@@ -193,7 +193,14 @@ def test_nothing_is_taken_behind_a_request_that_was_one_too_many(idle_loop):
     assert transport.ended
 
 
-@pytest.mark.parametrize("second", [b"CONNECT r:80 HTTP/1.1\r\nhost: r:80\r\n\r\n"])
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"CONNECT r:80 HTTP/1.1\r\nhost: r:80\r\n\r\n",
+        b"CONNECT http://r HTTP/1.1\r\nhost: r\r\n\r\n",
+        b"CONNECT /v1/models HTTP/1.1\r\nhost: r\r\n\r\n",
+    ],
+)
 def test_a_refusal_takes_its_turn_behind_a_good_request(second, idle_loop):
     door = FakeDoor(answers=True)
     inbound, transport = connected(door, idle_loop)

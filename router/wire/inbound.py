@@ -79,7 +79,8 @@ class Incoming:
     def __init__(self, head: RequestHead) -> None:
         self.head = head
         self.arrived = 0.0
-        """When its last byte came: its targets count from then, for no router hastens a sender."""
+        """When its last byte had come and the answers before it were made: its targets count from
+        then, for no router hastens a sender, or those whom it sent ahead."""
         self.chunks: list[bytes] = []
         self.size = 0
         self.body = b""
@@ -303,7 +304,6 @@ class Inbound(asyncio.Protocol):
     def _accept(self, request: Incoming, body: bytes) -> None:
         """Queue a request that was read whole."""
         self._deadline = math.inf
-        request.arrived = self._door.clock()
         request.body = body
         if len(self._queue) < MAX_PIPELINED:
             self._queue.append(request)
@@ -338,7 +338,9 @@ class Inbound(asyncio.Protocol):
         if self._paused_at is not None:
             return
         if self._queue:
-            self._start(self._queue.popleft())
+            request = self._queue.popleft()
+            request.arrived = self._door.clock()
+            self._start(request)
         elif self._problem is not None and self._state is not _State.LINGER:
             self.refuse(self._problem)
 

@@ -7,6 +7,7 @@ import pytest
 
 from policies.facts import Ending
 from router.attempt import MAX_HELD_BYTES
+from router.settings import Timeouts
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until
 from tests.fakes.scripted import DONE, answering, saying, scripted_engine, streaming
@@ -160,6 +161,33 @@ async def test_requests_sent_ahead_are_answered_in_order():
     assert [user.encode() in answer.body for user, answer in zip(users, answers, strict=True)] == [
         True
     ] * len(users)
+
+
+async def test_a_request_sent_ahead_is_timed_from_its_turn():
+    """Its own caller held it up: that is neither the engine's silence nor the router's slowness."""
+
+    async def slow_stream(call):
+        await call.begin_stream()
+        for _ in range(6):
+            await call.say_chunk(b"data: {}\n\n")
+            await asyncio.sleep(0.15)
+        await call.end_stream()
+
+    async def soon(call):
+        await asyncio.sleep(0.3)
+        await call.say_json(b"{}")
+
+    async with (
+        scripted_engine(slow_stream, soon) as engine,
+        serving(pool("p", engine), timeouts=Timeouts(answer_s=0.6, idle_s=0.6)) as router,
+        caller(router.port) as one,
+    ):
+        await one.send(request(chat(stream=True)), request(chat()))
+        first, second = await one.answer(), await one.answer()
+
+    assert (first.status, second.status) == (200, 200)
+    assert router.log[1]["overhead_s"] < 0.3
+    assert router.log[1]["duration_s"] < 0.7
 
 
 async def test_a_refusal_among_requests_sent_ahead_takes_its_turn():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from typing import Any
 
 import h11
 import pytest
@@ -13,6 +14,7 @@ from router.attempt import MAX_HELD_BYTES
 from router.settings import Timeouts
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until
+from tests.fakes.mute import mute_engine
 from tests.fakes.scripted import (
     STREAM_HEAD,
     answering,
@@ -176,6 +178,85 @@ async def test_an_engine_that_stays_silent_is_given_up_on(stream):
         assert answer.status == 504
         assert answer.error["code"] == "engine_timeout"
         assert "0.2 s" in str(answer.error["message"])
+
+
+async def test_an_engine_that_accepts_and_does_not_shake_hands_is_given_up_on():
+    """Connecting may take longer than the answer may."""
+    async with (
+        mute_engine() as engine,
+        serving(pool("p", engine.url), timeouts=Timeouts(answer_s=0.2)) as router,
+    ):
+        await engine.probed.wait()
+        answer = await ask(router.port, chat())
+        await engine.let_go.wait()
+
+        assert answer.status == 504
+        assert router.router.door.endpoints["p-0"].pool.open_connections == 0
+
+
+async def test_a_first_event_larger_than_is_held_is_no_answer():
+    async def huge(call):
+        await call.begin_stream()
+        await call.say_chunk(b"data: " + b"x" * (MAX_HELD_BYTES + 1))
+        await asyncio.Event().wait()
+
+    async with scripted_engine(huge) as engine, serving(pool("p", engine)) as router:
+        answer = await ask(router.port, chat(stream=True))
+        await engine.hang_ups.get()
+
+    assert answer.status == 502
+    assert "larger than 1 MiB" in str(answer.error["message"])
+
+
+async def test_comments_before_the_first_event_are_no_answer_yet():
+    """An engine keeps its connection alive with them while the request queues there."""
+
+    async def queued_in_vain(call):
+        await call.begin_stream()
+        await call.say_chunk(b": waiting\n\n")
+        await call.say_chunk(b"data: %b\n\n" % SGLANG_BUSY)
+        await call.end_stream()
+
+    async def queued(call):
+        await call.begin_stream()
+        await call.say_chunk(b": waiting\n\n")
+        await call.say_chunk(b'data: {"a":1}\n\n')
+        await call.end_stream()
+
+    async with (
+        scripted_engine(queued_in_vain) as full,
+        scripted_engine(queued) as free,
+        serving(pool("p", full), pool("q", free)) as router,
+    ):
+        while not full.calls:
+            answer = await ask(router.port, chat(stream=True))
+
+    assert answer.status == 200
+    assert answer.body == b': waiting\n\ndata: {"a":1}\n\ndata: [DONE]\n\n'
+    assert answer.header("x-sla-reason") == "retry"
+
+
+class FaultyExchange:
+    """Raises when its timeouts are looked at."""
+
+    def check(self, now):
+        raise ZeroDivisionError
+
+
+async def test_a_fault_of_our_own_in_one_request_does_not_stop_the_time_of_others(caplog):
+    async with (
+        scripted_engine(silence) as engine,
+        serving(pool("p", engine), timeouts=SOON) as router,
+        caller(router.port) as one,
+    ):
+        faulty: Any = FaultyExchange()
+        active = router.router.door.active
+        active.add(faulty)
+        await until(lambda: "sweep broke" in caplog.text)
+        active.discard(faulty)
+        answer = await one.ask(chat())
+
+    assert answer.status == 504
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])

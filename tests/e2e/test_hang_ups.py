@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.caller import caller, chat, request
 from tests.e2e.running import pool, serving
+from tests.fakes.mute import mute_engine
 from tests.fakes.scripted import scripted_engine, silence, streaming
 
 ENDLESS = b"data: {}\n\n"
@@ -102,32 +103,17 @@ async def test_the_next_in_the_queue_gets_the_slot_of_a_caller_that_leaves():
 
 
 async def test_a_connection_that_is_being_made_is_given_up_with_its_caller():
-    """An engine that accepts and never shakes hands: TLS is part of connecting."""
-    probed, reached, let_go = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def mute(reader, writer):
-        await reader.read(1)
-        if probed.is_set():
-            reached.set()
-            await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        (let_go if probed.is_set() else probed).set()
-
-    engine = await asyncio.start_server(mute, "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{engine.sockets[0].getsockname()[1]}"
-    async with serving(pool("p", url)) as router:
-        await probed.wait()
+    async with mute_engine() as engine, serving(pool("p", engine.url)) as router:
+        await engine.probed.wait()
         async with caller(router.port) as one:
             await one.send(request(chat()))
-            await reached.wait()
+            await engine.reached.wait()
             one.hang_up()
-            await let_go.wait()
+            await engine.let_go.wait()
 
         assert router.held == {}
         assert [line["outcome"] for line in router.log] == ["abandoned"]
         assert router.router.door.endpoints["p-0"].pool.open_connections == 0
-    engine.close()
 
 
 async def test_requests_sent_ahead_leave_with_their_caller():

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from engines.engine import Kind, Route
+from engines.engine import Feature, Kind, Route
 from policies.facts import Profile
 from tests.e2e.caller import ask, caller, chat, request
-from tests.e2e.running import pool, serving
+from tests.e2e.running import pool, serving, until
 from tests.fakes.scripted import answering, scripted_engine, streaming
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -102,6 +102,20 @@ async def test_a_route_that_is_asked_otherwise_than_by_post_is_told_so():
     cards = models.document["data"]
     assert isinstance(cards, list)
     assert [card["id"] for card in cards] == ["m"]
+
+
+async def test_what_an_engine_says_that_it_can_do_is_believed():
+    """llama.cpp's images depend on the model, which only the server knows."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    document = chat() | {"messages": [{"role": "user", "content": [image]}]}
+    async with scripted_engine(answering(b"{}")) as engine:
+        engine.probed["/props"] = b'{"modalities":{"vision":true,"audio":false}}'
+        async with serving(pool("p", engine, kind=Kind.LLAMACPP)) as router:
+            endpoint = router.router.dispatcher.endpoints["p-0"]
+            await until(lambda: Feature.IMAGES in endpoint.plan.offers)
+            answer = await ask(router.port, document)
+
+    assert answer.status == 200
 
 
 async def test_what_is_learned_of_an_engine_is_told_and_kept_to():

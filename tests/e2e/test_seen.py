@@ -5,10 +5,11 @@ import json
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines.engine import Kind
 from router.log import RequestLine
-from router.settings import Timeouts
+from router.settings import Probes, Timeouts
 from tests.e2e.caller import ask, caller, chat, request
-from tests.e2e.running import pool, serving
+from tests.e2e.running import pool, serving, until
 from tests.fakes.scripted import answering, saying, scripted_engine, silence, streaming
 
 USAGE = b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}'
@@ -122,6 +123,20 @@ async def test_a_router_is_ready_as_soon_as_one_pool_can_serve():
         "draining": False,
         "pools": {"p": {"endpoints": 1, "serving": 1}},
     }
+
+
+async def test_an_engines_own_gauges_are_told_too():
+    async with scripted_engine(PLAIN) as engine:
+        engine.probed["/metrics"] = b"vllm:num_requests_running 3\nvllm:kv_cache_usage_perc 0.5\n"
+        probes = Probes(health_s=3600.0, load_s=0.02)
+        async with serving(pool("p", engine, kind=Kind.VLLM), probes=probes) as router:
+            endpoint = router.router.dispatcher.endpoints["p-0"]
+            await until(lambda: endpoint.load is not None)
+            seen = await samples(router.port)
+
+    assert total(seen, "headway_engine_running", endpoint="p-0") == 3
+    assert total(seen, "headway_engine_kv_usage_ratio", endpoint="p-0") == 0.5
+    assert not [name for name, _ in seen if name == "headway_engine_waiting"]
 
 
 PROMPT, KEY, SAID = "the secret prompt", "sk-secret-key", b'{"text":"the secret answer"}'

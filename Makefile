@@ -81,6 +81,11 @@ soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers;
 	$(say) "Soaking the router"
 	@$(BIN)/python -m tests.e2e.soak $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(TEST_STAMP) ## Feed a million mutated requests and answers to both ends of the wire
+	$(say) "Fuzzing the wire"
+	@$(BIN)/python -m tests.fuzz.wire $(ARGS)
+
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
 

@@ -76,6 +76,11 @@ bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load gener
 	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
+.PHONY: soak
+soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
+	$(say) "Soaking the router"
+	@$(BIN)/python -m tests.e2e.soak $(ARGS)
+
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
 

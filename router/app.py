@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
 
@@ -31,7 +31,7 @@ from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool, Spawn, address
 
-_LOG = logging.getLogger("headway")
+logger = logging.getLogger("headway")
 SWEEP_S = 0.25
 """How often timeouts are looked at: precise enough for whole seconds, and next to free."""
 
@@ -89,12 +89,7 @@ class Router:
             for pool in self.config.pools:
                 certificates = client_context(pool.tls)
                 for endpoint in pool.endpoints:
-                    self._join(
-                        endpoint,
-                        pool.name,
-                        certificates,
-                        lambda work: group.create_task(_alone(work)),
-                    )
+                    self._join(endpoint, pool.name, certificates, group.create_task)
                     prober.watch(self._target(endpoint), certificates)
             beside = [
                 group.create_task(self._sweep()),
@@ -142,8 +137,8 @@ class Router:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.door.sweep()
-            except Exception:  # noqa: BLE001 # whatever broke one exchange, the others' time passes as well
-                _LOG.exception("sweep broke")
+            except Exception:  # whatever broke one exchange, the others' time passes as well
+                logger.exception("sweep broke")
 
     # what the prober learns
 
@@ -166,14 +161,6 @@ class Router:
     def _observed(self, endpoint_id: str, load: EngineLoad) -> None:
         """Take in an engine's gauges."""
         self.dispatcher.observed(endpoint_id, load, self._clock())
-
-
-async def _alone(work: Coroutine[object, object, None]) -> None:
-    """Do one connection's work: what breaks it must not end all that runs beside it."""
-    try:
-        await work
-    except Exception:  # noqa: BLE001 # a loop that must survive logs it
-        _LOG.exception("connection broke")
 
 
 class _Server(uvicorn.Server):

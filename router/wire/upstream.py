@@ -6,6 +6,7 @@ A connection parses the head of an answer, follows the framing of its body, and 
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -23,6 +24,7 @@ from router.wire.heads import (
     HeadReader,
 )
 
+logger = logging.getLogger("headway")
 JOIN_BELOW_BYTES = 64 * 1024
 """Smaller bodies are joined with their head into one write; larger ones are never copied."""
 
@@ -269,6 +271,13 @@ class Pool:
         return self._spawn(self._connect(listener, head, body))
 
     async def _connect(self, listener: Listener, head: bytes, body: bytes) -> None:
+        try:
+            await self._ask_afresh(listener, head, body)
+        except Exception:  # its task shares a group with all that must go on
+            logger.exception("connecting broke", extra={"endpoint": self.where.authority.decode()})
+
+    async def _ask_afresh(self, listener: Listener, head: bytes, body: bytes) -> None:
+        """Connect, and ask on the fresh connection."""
         where = self.where
         try:
             async with asyncio.timeout(self._connect_s):

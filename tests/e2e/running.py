@@ -94,8 +94,13 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     api_keys: dict[str, str] | None = None,
     show_routing: bool = True,
     seed: int = 1,
+    within_s: float | None = PATIENCE_S,
+    send_bytes: int | None = None,
 ) -> AsyncGenerator[Serving]:
-    """Serve on a free port; afterwards nothing is held and no task is left."""
+    """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
+
+    `send_bytes`: what the kernel takes of what a caller does not read; None leaves it to grow.
+    """
     before = asyncio.all_tasks()
     config = Config(
         server=Server(limits=limits, show_routing=show_routing),
@@ -115,13 +120,15 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         logs={},
     )
     listener = socket.socket()
+    if send_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
     listener.bind(("127.0.0.1", 0))
     serves = server(router, started_at_s=1)
     serves.config.load()
     serves.lifespan = serves.config.lifespan_class(serves.config)
     await serves.startup([listener])
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(within_s):
             yield Serving(router, serves, listener.getsockname()[1], lines)
     except TimeoutError as error:
         tasks = sorted(repr(task.get_coro()) for task in asyncio.all_tasks() - before)

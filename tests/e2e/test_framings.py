@@ -8,7 +8,7 @@ import pytest
 from policies.facts import Ending
 from router.attempt import MAX_HELD_BYTES
 from tests.e2e.caller import ask, caller, chat, request
-from tests.e2e.running import pool, serving
+from tests.e2e.running import pool, serving, until
 from tests.fakes.scripted import DONE, answering, saying, scripted_engine, streaming
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: "
@@ -223,8 +223,7 @@ async def test_an_event_whose_blank_line_was_cut_is_passed_on_when_it_is_whole(l
         (exchange,) = router.router.door.active
         attempt = exchange._attempt
         assert attempt is not None
-        while not attempt._held:
-            await asyncio.sleep(0)
+        await until(lambda: attempt._held != [])
         second.set()
         await one.read_until(b"data: 1" + 2 * line_end)
 

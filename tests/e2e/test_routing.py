@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -17,12 +16,6 @@ from tests.fakes.scripted import answering, scripted_engine, silence
 OK = answering(b'{"ok":1}')
 NOWHERE = "http://127.0.0.1:9"
 """The discard port: nobody listens there."""
-
-
-def _are_active(router, count):
-    return len(router.router.door.active) == count
-
-
 NEVER = {"x-sla-queue": "never"}
 PATIENT = Policy(
     classes=Classes(
@@ -36,6 +29,11 @@ HASTY = Policy(classes=Classes(standard=ClassPolicy(max_wait_s=0.05, max_waiting
 
 def as_class(sla_class, **more):
     return {"x-sla-class": sla_class, **more}
+
+
+async def until_active(router, count):
+    """Wait until the router has so many requests."""
+    await until(lambda: len(router.router.door.active) == count)
 
 
 class Held:
@@ -160,7 +158,7 @@ async def test_those_who_wait_are_served_in_order_of_coming():
         for number in range(6):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number))))
-            await until(partial(_are_active, router, number + 1))
+            await until_active(router, number + 1)
             callers.append(one)
         held.release.set()
         answers = [await one.answer() for one in callers]
@@ -182,7 +180,7 @@ async def test_the_urgent_pass_those_who_wait():
         for number, sla_class in enumerate(("standard", "bulk", "standard", "interactive")):
             one = await stack.enter_async_context(caller(router.port))
             await one.send(request(chat(user=str(number)), as_class(sla_class)))
-            await until(partial(_are_active, router, number + 1))
+            await until_active(router, number + 1)
         held.release.set()
         await until(lambda: len(engine.calls) == 4)
 

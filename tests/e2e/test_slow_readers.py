@@ -9,10 +9,10 @@ from tests.fakes.scripted import answering, scripted_engine, streaming
 
 EVENT = b"data: " + b"x" * 16_000 + b"\n\n"
 STREAM_BYTES = 64 << 20
-MOST_HELD_BYTES = 24 << 20
-"""What the kernel's buffers of both connections may take, the router's own being small."""
+MOST_HELD_BYTES = 16 << 20
+"""What the kernel's buffers towards the engine may take, all others being small."""
 WINDOW_BYTES = 4096
-"""Small, so that the kernel does not read in the caller's place."""
+"""What the kernel holds at both ends of a caller's connection: it must not read in its place."""
 
 
 class Endless:
@@ -40,7 +40,7 @@ async def test_what_a_caller_does_not_read_is_not_read_from_the_engine():
     script = Endless()
     async with (
         scripted_engine(script) as engine,
-        serving(pool("p", engine)) as router,
+        serving(pool("p", engine), send_bytes=WINDOW_BYTES) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         await one.send(request(chat(stream=True)))
@@ -59,7 +59,7 @@ async def test_a_slow_caller_gets_all_of_it_in_the_end():
     events = [b"%d" % number + b"y" * 30_000 for number in range(200)]
     async with (
         scripted_engine(streaming(*events)) as engine,
-        serving(pool("p", engine)) as router,
+        serving(pool("p", engine), send_bytes=WINDOW_BYTES) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         await one.send(request(chat(stream=True)))
@@ -76,7 +76,9 @@ async def test_a_slow_caller_gets_all_of_it_in_the_end():
 async def test_a_caller_that_stops_reading_for_too_long_is_hung_up_on():
     async with (
         scripted_engine(Endless()) as engine,
-        serving(pool("p", engine), timeouts=Timeouts(idle_s=0.3)) as router,
+        serving(
+            pool("p", engine), send_bytes=WINDOW_BYTES, timeouts=Timeouts(idle_s=0.3)
+        ) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         await one.send(request(chat(stream=True)))
@@ -93,7 +95,7 @@ async def test_a_slow_reader_does_not_spoil_the_connection_for_those_after_it():
     large = b'"%b"' % (b"z" * 900_000)
     async with (
         scripted_engine(answering(large), answering(b'"next"')) as engine,
-        serving(pool("p", engine)) as router,
+        serving(pool("p", engine), send_bytes=WINDOW_BYTES) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as slow,
         caller(router.port) as other,
     ):
@@ -116,7 +118,7 @@ async def test_the_end_of_a_stream_does_not_spoil_the_connection_either():
 
     async with (
         scripted_engine(bursting, answering(b"{}")) as engine,
-        serving(pool("p", engine)) as router,
+        serving(pool("p", engine), send_bytes=WINDOW_BYTES) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as slow,
         caller(router.port) as other,
     ):
@@ -133,7 +135,7 @@ async def test_requests_sent_ahead_by_a_caller_that_does_not_read_wait_for_it():
     large = b'"%b"' % (b"z" * 900_000)
     async with (
         scripted_engine(answering(large)) as engine,
-        serving(pool("p", engine)) as router,
+        serving(pool("p", engine), send_bytes=WINDOW_BYTES) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         await one.send(*[request(chat())] * 10)
@@ -154,7 +156,9 @@ async def test_a_caller_that_never_reads_the_last_answer_is_let_go_of():
     large = b'"%b"' % (b"z" * 900_000)
     async with (
         scripted_engine(answering(large)) as engine,
-        serving(pool("p", engine), limits=Limits(keep_alive_s=0.3)) as router,
+        serving(
+            pool("p", engine), send_bytes=WINDOW_BYTES, limits=Limits(keep_alive_s=0.3)
+        ) as router,
         caller(router.port, window_bytes=WINDOW_BYTES) as one,
     ):
         one.stop_reading()

@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import socket
-from typing import cast
+from typing import Any
 
 import pytest
 
-from engines.engine import Engine
 from engines.launch.child import child
 from tests.e2e.caller import caller, chat, request
 from tests.e2e.running import pool, serving, until
@@ -195,7 +194,8 @@ async def test_a_fault_of_our_own_costs_its_connection_and_no_slot():
         serving(pool("p", engine, slots=1)) as router,
         caller(router.port) as one,
     ):
-        router.router.door.endpoints["p-0"].engine = cast("Engine", FaultyEngine())
+        endpoint: Any = router.router.door.endpoints["p-0"]
+        endpoint.engine = FaultyEngine()
         loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
         try:
             await one.send(request(chat()))

@@ -41,6 +41,8 @@ class Call:
 
     async def say(self, data: bytes) -> None:
         """Write, and wait until it has left."""
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError("the caller hung up")
         self._writer.write(data)
         await self._writer.drain()
 
@@ -88,6 +90,11 @@ class ScriptedEngine:
         self.probe_status = b"200 OK"
         self.probed: dict[str, bytes] = {}
         """Answers to probes, by path; an empty object where there is none."""
+
+    @property
+    def open_connections(self) -> int:
+        """Those that are open now, probes' included."""
+        return len(self._open)
 
     @property
     def url(self) -> str:

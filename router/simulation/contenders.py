@@ -34,6 +34,8 @@ class Contender:
     """All engines are one pool, as for a load balancer that knows no classes."""
     eager: bool = False
     """Every request is sent at once, however many an engine has: nothing waits in the router."""
+    tells_class: bool = True
+    """Engines that order by priority are told the class; a plain load balancer tells nothing."""
     about: str = ""
 
     def plans(self, fleet: Fleet) -> list[EndpointPlan]:
@@ -84,7 +86,14 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
     for each in (
         Contender("headway", _USUAL, about="the router's defaults"),
         *(
-            Contender(name, _whole_fleet(name), flat=True, eager=True, about=_ABOUT[name])
+            Contender(
+                name,
+                _whole_fleet(name),
+                flat=True,
+                eager=True,
+                tells_class=False,
+                about=_ABOUT[name],
+            )
             for name in EndpointPolicyName
         ),
         Contender(

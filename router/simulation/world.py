@@ -59,6 +59,7 @@ class World:
         )
         self._bytes_rng = Random(f"{seed}/bytes")
         self._conditions = conditions
+        self._tells_class = contender.tells_class
         self._waiting: dict[Ticket, Trip] = {}
         self._active: dict[Trip, None] = {}
         """All that are not over, in order of arrival."""
@@ -118,7 +119,8 @@ class World:
         trip.attempts += 1
         trip.asked_at = trip.moved_at = now
         machine = self._machines[flight.endpoint.id]
-        return machine.submit(trip, flight.ask.rank, now)
+        rank = flight.ask.rank if self._tells_class else 0
+        return machine.submit(trip, rank, now)
 
     def _failed(
         self, trip: Trip, flight: Flight, kind: FailureKind, now: float

@@ -16,7 +16,7 @@ TARGET = Target("engine", "http://127.0.0.1:8000/base", "llama", "s3cret")
 
 
 @given(tokens=st.integers(1, 200_000), salt=st.text(max_size=5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_prompt_is_as_long_as_the_offer_says(tokens, salt):
     text = Prompts(salt).text(offer(0, prompt_tokens=tokens))
 

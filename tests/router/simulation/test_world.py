@@ -223,6 +223,19 @@ def test_gauges_that_stand_still_send_everything_to_who_looked_idle():
     assert counts["throughput-0"] > 3 * counts["throughput-1"]
 
 
+def test_a_plain_load_balancer_tells_an_engine_no_class():
+    one = fleet(pool(flags={"max_num_seqs": 1, "scheduling_policy": "priority"}))
+    offers = [
+        offer(0, sla_class=SlaClass.BULK, output_tokens=50),
+        offer(1, 0.01, sla_class=SlaClass.BULK),
+        offer(2, 0.02, sla_class=SlaClass.INTERACTIVE),
+    ]
+
+    found = outcomes(world(one, CONTENDERS["least_tokens"]), offers)
+
+    assert found[1].total_s < found[2].total_s
+
+
 @pytest.mark.parametrize(
     ("keys", "urgent_first"),
     [

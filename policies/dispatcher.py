@@ -8,11 +8,14 @@ at `next_wake`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from random import Random
+from typing import Final
 
 from policies import admission
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
+from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.facts import (
     Ending,
     EndpointPlan,
@@ -26,12 +29,17 @@ from policies.facts import (
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths
-from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
-from policies.placing import place
+from policies.ordering import RANKS, Lane, Queue, Ticket, foremost
+from policies.placing import BULK, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
 from policies.routes import Catalogue
+
+LOOK_AGAIN_S: Final = 0.1
+"""How soon those are tried again who wait although there is room."""
+MOST_FLOOR_TOKENS: Final = 16384.0
+"""Most that bulk may save up for passing its guard: two full prompts."""
 
 
 class Dispatcher:
@@ -48,11 +56,17 @@ class Dispatcher:
         self._ready: list[Send | Expire] = []
         self._ready_since = 0.0
         self._budget = RetryBudget(policy.retry)
+        self._shares = Shares(policy.fairness)
+        self._floor_tokens = 0.0
+        """Prompt tokens of bulk that may pass its guard."""
         self._flights = 0
         self._tickets = 0
         self._stopped = False
         self._stirred = False
         """Something happened that may let a waiting request go."""
+        self._look_again_at = inf
+        """When to try again for those who wait although there is room: predictions change with
+        time alone."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
 
@@ -113,6 +127,8 @@ class Dispatcher:
         Token counts are the engine's own, None where it does not tell.
         """
         ask, endpoint, trial = flight.ask, flight.endpoint, flight.trial
+        if flight.held and ending is Ending.COMPLETED and ask.facts.streams and output_tokens:
+            endpoint.learn_pace(flight, output_tokens, now)
         if not endpoint.give(flight):
             return
         self._stirred = True
@@ -189,7 +205,7 @@ class Dispatcher:
         if self._ready:
             return self._ready_since
         expiry = self._queue.next_expiry()
-        return None if expiry is None else min(expiry, self._roster.wake_at)
+        return None if expiry is None else min(expiry, self._roster.wake_at, self._look_again_at)
 
     # Endpoints
 
@@ -231,6 +247,7 @@ class Dispatcher:
         """
         self.policy = policy
         self._budget.policy = policy.retry
+        self._shares.policy = policy.fairness
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
         for ticket in self._queue.clear():
@@ -251,14 +268,30 @@ class Dispatcher:
         self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
     ) -> Flight | None:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
-        placed = place(lane, ask, self._rng, now, self._roster.busy_until)
-        if placed is None:
+        bulk = ask.rank == BULK
+        floor = bulk and self._floor_tokens >= ask.prompt_tokens
+        placed = place(
+            lane, ask, self.policy, self._rng, now, busy_until=self._roster.busy_until, floor=floor
+        )
+        if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
             return None
-        endpoint, home_or_spill = placed
+        if floor:
+            self._floor_tokens -= ask.prompt_tokens
+        elif not bulk and self._queue.by_rank[BULK]:
+            earned = self.policy.guard.bulk_floor_share * ask.prompt_tokens
+            self._floor_tokens = min(MOST_FLOOR_TOKENS, self._floor_tokens + earned)
         self._flights += 1
-        flight = Flight(self._flights, ask, endpoint, reason or home_or_spill, now)
-        endpoint.take(flight)
+        flight = Flight(self._flights, ask, placed.endpoint, reason or placed.reason, now)
+        placed.endpoint.take(flight)
+        self._shares.used(ask.facts.tenant, _cost(ask), now)
         return flight
+
+    def _may_be_late(self, ask: Ask, endpoint: EndpointState, now: float) -> bool:
+        """Return whether a request that will miss its targets is sent to an endpoint all the same.
+
+        To an idle one, always: nothing would happen there that it could wait for.
+        """
+        return not endpoint.in_flight or not self._shares.over(ask.facts.tenant, now)
 
     def _wait(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
         """Let a request wait that found no slot, or refuse it."""
@@ -281,8 +314,14 @@ class Dispatcher:
         self._tickets += 1
         ticket.number = self._tickets
         self._queue.push(ticket)
+        self._look_again(lane, now)
         self._count()
         return Wait(ticket)
+
+    def _look_again(self, lane: Lane, now: float) -> None:
+        """See to it that a lane is tried again whose requests wait although there is room."""
+        if any(endpoint.rooms[lane.rank] for endpoint in lane.endpoints):
+            self._look_again_at = min(self._look_again_at, now + LOOK_AGAIN_S)
 
     def _again(
         self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool
@@ -327,6 +366,8 @@ class Dispatcher:
         if now >= self._roster.wake_at:
             self._roster.wake(now)
             self._stirred = True
+        if now >= self._look_again_at:
+            self._stirred = True
         for ticket in self._queue.expire(now):
             self._answer(Expire(ticket, self._overdue(ticket.ask, ticket.lane, now)), now)
         if self._stirred and self._queue.waiting:
@@ -335,18 +376,20 @@ class Dispatcher:
 
     def _serve(self, now: float, ranks: int) -> None:
         """Send those who wait, in order, as long as slots are free for them."""
+        self._look_again_at = inf
         for rank in range(ranks):
             lanes = self._queue.lanes(rank)
             while lanes:
-                lane = oldest(lanes)
-                ticket = lane.first
+                lane = foremost(lanes, now, self._shares.of)
+                ticket = lane.first(now, self._shares.of)
                 flight = self._place(lane, ticket.ask, now, ticket.reason)
                 if flight is None:
+                    self._look_again(lane, now)
                     lanes.remove(lane)
                     continue
                 self._queue.remove(ticket)
                 self._answer(self._sent(ticket, flight), now)
-                if not lane.tickets:
+                if not lane.waiting:
                     lanes.remove(lane)
 
     def _sent(self, ticket: Ticket, flight: Flight) -> Send:
@@ -390,3 +433,8 @@ class Dispatcher:
         model = self._catalogue.models.get(ask.facts.model)
         per_s = 0.0 if model is None else model.drain.per_s(now)
         return admission.retry_after_s(ahead, per_s, patience_s, self._rng)
+
+
+def _cost(ask: Ask) -> float:
+    """Return what a request is expected to use, weighted tokens."""
+    return ask.prompt_tokens + OUTPUT_WEIGHT * ask.output_p50_tokens

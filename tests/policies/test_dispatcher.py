@@ -426,12 +426,12 @@ def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_late
     assert sent(later).endpoint is one.endpoint
 
     waits(made.arrive(facts(id="last"), 1.0))
-    made.ended(two, Ending.COMPLETED, 2.0)
-    (answer,) = made.due(2.0)
+    made.ended(two, Ending.COMPLETED, 1.5)
+    (answer,) = made.due(1.5)
 
     assert answer.ticket is retried
     again = sent(answer)
-    assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 1.0)
+    assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 0.5)
 
 
 def test_a_retry_stands_before_those_of_its_class_that_wait():

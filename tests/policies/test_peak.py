@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.latency import DECAY_S, PeakEwma
+from policies.peak import DECAY_S, PeakEwma
 
 
 def test_before_the_first_time_nothing_is_known():

@@ -15,7 +15,6 @@ from typing import Final
 from policies import admission
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
-from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.facts import (
     Ending,
     EndpointPlan,
@@ -26,6 +25,7 @@ from policies.facts import (
     RequestFacts,
     SlaClass,
 )
+from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths

@@ -85,8 +85,7 @@ class LatencyModel:
         """Return the time a token of a newcomer, s; all counts include it."""
         step, sequence, kv, prefill = self.per_token.weights
         share = prefill * prompt_tokens_per_s
-        if share > MOST_PREFILL_SHARE:
-            share = MOST_PREFILL_SHARE
+        share = min(share, MOST_PREFILL_SHARE)
         return (step + sequence * in_flight + kv * kv_tokens) / (1.0 - share)
 
     def saw_first_token(

@@ -347,13 +347,14 @@ class Rules(RuleBasedStateMachine):
     def is_guarded(self, name, asked) -> bool:
         """Whether somebody interactive there would suffer; then the router looks again soon."""
         endpoint, tokens = self.dispatcher.endpoints[name], asked.prompt_tokens
-        within = 0.8 * USUAL.classes.interactive.targets.per_token_s
+        target_s = USUAL.classes.interactive.targets.per_token_s
+        assert target_s is not None
         wake = self.dispatcher.next_wake()
         assert wake is not None
         return (
             asked.rank == 2
             and self.held(name)[0] > 0
-            and (endpoint.forecast(tokens, self.now)[1] > within or wake <= self.now + 0.1)
+            and (endpoint.forecast(tokens, self.now)[1] > 0.8 * target_s or wake <= self.now + 0.1)
         )
 
     @invariant()

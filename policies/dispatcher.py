@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 
 from policies import admission
+from policies.affinity import Affinity, Favourite
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.facts import (
@@ -30,7 +31,7 @@ from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths
 from policies.ordering import RANKS, Lane, Queue, Ticket, foremost
-from policies.placing import BULK, place
+from policies.placing import BULK, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
@@ -57,6 +58,7 @@ class Dispatcher:
         self._ready_since = 0.0
         self._budget = RetryBudget(policy.retry)
         self._shares = Shares(policy.fairness)
+        self._affinity = Affinity()
         self._floor_tokens = 0.0
         """Prompt tokens of bulk that may pass its guard."""
         self._flights = 0
@@ -127,7 +129,7 @@ class Dispatcher:
         Token counts are the engine's own, None where it does not tell.
         """
         ask, endpoint, trial = flight.ask, flight.endpoint, flight.trial
-        if flight.held and ending is Ending.COMPLETED and ask.facts.streams and output_tokens:
+        if ending is Ending.COMPLETED:
             endpoint.learn_pace(flight, output_tokens, now)
         if not endpoint.give(flight):
             return
@@ -137,22 +139,37 @@ class Dispatcher:
             model.drain.ended(now)
         match ending:
             case Ending.COMPLETED:
-                endpoint.completed += 1
-                if not endpoint.health.spotless:
-                    endpoint.worked(trial=trial)
-                self.lengths.learn(
-                    ask.facts,
-                    ask.rank,
-                    ask.prompt_tokens,
-                    prompt_tokens=prompt_tokens,
-                    output_tokens=output_tokens,
-                )
+                self._completed(flight, prompt_tokens, output_tokens, cached_tokens, trial=trial)
             case Ending.FAILED:
                 self._roster.sickened(endpoint, now, trial=trial)
             case Ending.REJECTED:
                 endpoint.rejected += 1
             case Ending.ABANDONED:
                 endpoint.abandoned += 1
+
+    def _completed(
+        self,
+        flight: Flight,
+        prompt_tokens: int | None,
+        output_tokens: int | None,
+        cached_tokens: int | None,
+        *,
+        trial: bool,
+    ) -> None:
+        """Learn from an answer that came whole."""
+        ask, endpoint = flight.ask, flight.endpoint
+        endpoint.completed += 1
+        if not endpoint.health.spotless:
+            endpoint.worked(trial=trial)
+        self.lengths.learn(
+            ask.facts,
+            ask.rank,
+            ask.prompt_tokens,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+        if flight.hit_tokens and cached_tokens is not None:
+            self._affinity.learn(flight.hit_tokens, cached_tokens)
 
     def failed(
         self, flight: Flight, kind: FailureKind, now: float, *, retry_after_s: float | None = None
@@ -270,9 +287,11 @@ class Dispatcher:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
         bulk = ask.rank == BULK
         floor = bulk and self._floor_tokens >= ask.prompt_tokens
-        placed = place(
-            lane, ask, self.policy, self._rng, now, busy_until=self._roster.busy_until, floor=floor
-        )
+        tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
+        favourite = self._favourite(ask) if tiers else None
+        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        if placed is None:
+            placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
         if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
             return None
         if floor:
@@ -282,9 +301,21 @@ class Dispatcher:
             self._floor_tokens = min(MOST_FLOOR_TOKENS, self._floor_tokens + earned)
         self._flights += 1
         flight = Flight(self._flights, ask, placed.endpoint, reason or placed.reason, now)
+        flight.hit_tokens = placed.hit_tokens
         placed.endpoint.take(flight)
+        self._affinity.went(ask.facts, placed.endpoint.id)
         self._shares.used(ask.facts.tenant, _cost(ask), now)
         return flight
+
+    def _favourite(self, ask: Ask) -> Favourite | None:
+        """Return where the prompt's beginning was read before, where that is worth following."""
+        facts, wanted = ask.facts, self.policy.affinity
+        if wanted.most_delay_share is None or not (facts.beginnings or facts.session):
+            return None
+        found = self._affinity.favourite(facts, ask.prompt_tokens)
+        if found is None or found.hit_tokens < wanted.least_hit_share * ask.prompt_tokens:
+            return None
+        return None if self._rng.random() < wanted.explore_share else found
 
     def _may_be_late(self, ask: Ask, endpoint: EndpointState, now: float) -> bool:
         """Return whether a request that will miss its targets is sent to an endpoint all the same.

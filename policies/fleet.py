@@ -89,6 +89,8 @@ class Flight:
     """Whether it is the one request that an endpoint is tried with."""
     spared: bool = False
     """Whether this request was already sent again for a connection found stale."""
+    hit_tokens: int = 0
+    """Prompt tokens that its endpoint is expected to have read already."""
     ahead_tokens: int = 0
     """Prompt tokens pending at its endpoint when it was sent, its own included."""
     beside: int = 0
@@ -211,10 +213,11 @@ class EndpointState:
     def take(self, flight: Flight) -> None:
         """Let `flight` hold a slot."""
         ask, now = flight.ask, flight.sent_at
+        unread_tokens = ask.prompt_tokens - flight.hit_tokens
         flight.predicted_first_token_s, flight.predicted_per_token_s = self.forecast(
-            ask.prompt_tokens, now
+            unread_tokens, now
         )
-        self.prompt_rate.sent(ask.prompt_tokens, now)
+        self.prompt_rate.sent(unread_tokens, now)
         flight.held = True
         self.sent += 1
         self.own_in_flight += 1
@@ -224,8 +227,8 @@ class EndpointState:
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
-            flight.pending_tokens = ask.prompt_tokens
-            self.pending_prompt_tokens += ask.prompt_tokens
+            flight.pending_tokens = unread_tokens
+            self.pending_prompt_tokens += unread_tokens
         flight.ahead_tokens = self.pending_prompt_tokens
         flight.beside = self.in_flight
         flight.kv_tokens = self.kv_tokens
@@ -238,7 +241,7 @@ class EndpointState:
     def began(self, flight: Flight, now: float) -> None:
         """Note the first token of `flight`."""
         flight.first_token_at = now
-        self.prompts_read += flight.ask.prompt_tokens
+        self.prompts_read += flight.ask.prompt_tokens - flight.hit_tokens
         flight.read_before = self.prompts_read
         if flight.ask.facts.streams:
             seen_s = now - flight.sent_at
@@ -282,10 +285,12 @@ class EndpointState:
             self.reckon()
         return True
 
-    def learn_pace(self, flight: Flight, output_tokens: int, now: float) -> None:
+    def learn_pace(self, flight: Flight, output_tokens: int | None, now: float) -> None:
         """Learn the time a token from a completed answer; called before its slot is given back."""
         began_at = flight.first_token_at
-        if began_at is None or output_tokens < LEAST_TOKENS:
+        if not flight.held or began_at is None or not flight.ask.facts.streams:
+            return
+        if output_tokens is None or output_tokens < LEAST_TOKENS:
             return
         gaps = output_tokens - 1
         self.model.saw_per_token(

@@ -1,8 +1,10 @@
 """Finds the endpoint for one request among those of its lane."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from policies.affinity import Favourite
 from policies.classify import Ask
 from policies.facts import Reason
 from policies.fleet import EndpointState
@@ -24,55 +26,23 @@ class Placed:
     reason: Reason
     in_time: bool = True
     """False: it has targets, and no endpoint is predicted to keep them."""
+    hit_tokens: int = 0
+    """Prompt tokens that are taken to be read there already."""
 
 
 def place(
-    lane: Lane,
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
     ask: Ask,
     policy: Policy,
     rng: Random,
     now: float,
     *,
-    busy_until: float,
     floor: bool = False,
 ) -> Placed | None:
-    """Return the endpoint to send to and why there; None where nobody has room.
+    """Return the endpoint to send to and why there; None where the request had better wait.
 
-    Until `busy_until` some endpoint may have said that it is busy: such a one is chosen only if
-    nobody else has room, at home or elsewhere. `floor`: bulk may pass its guard.
+    `tiers`: those with room, as `open_tiers` gives them. `floor`: bulk may pass its guard.
     """
-    if now >= busy_until:
-        return _choose(_open_tiers(lane, ask.rank), ask, policy, rng, now, floor=floor)
-    for said_busy in (False, True):
-        tiers = [
-            (tier, [each for each in free if (now < each.health.busy_until) is said_busy])
-            for tier, free in _open_tiers(lane, ask.rank)
-        ]
-        placed = _choose([pair for pair in tiers if pair[1]], ask, policy, rng, now, floor=floor)
-        if placed is not None:
-            return placed
-    return None
-
-
-def _open_tiers(lane: Lane, rank: int) -> list[tuple[Tier, list[EndpointState]]]:
-    """Return the tiers that have room for a rank, best first, each with those that have."""
-    tiers = []
-    for tier in lane.tiers:
-        free = [endpoint for endpoint in tier.endpoints if endpoint.rooms[rank]]
-        if free:
-            tiers.append((tier, free))
-    return tiers
-
-
-def _choose(
-    tiers: list[tuple[Tier, list[EndpointState]]],
-    ask: Ask,
-    policy: Policy,
-    rng: Random,
-    now: float,
-    *,
-    floor: bool,
-) -> Placed | None:
     if not tiers:
         return None
     if ask.rank == BULK and policy.guard.per_token_share is not None and not floor:
@@ -85,8 +55,63 @@ def _choose(
     return Placed(endpoint, tier.reason)
 
 
+def open_tiers(
+    lane: Lane, rank: int, now: float, busy_until: float
+) -> list[tuple[Tier, list[EndpointState]]]:
+    """Return the tiers that have room for a rank, best first, each with those that have.
+
+    Until `busy_until` some endpoint may have said that it is busy: such a one counts only if
+    nobody else has room, at home or elsewhere.
+    """
+    tiers = []
+    for tier in lane.tiers:
+        free = [endpoint for endpoint in tier.endpoints if endpoint.rooms[rank]]
+        if free:
+            tiers.append((tier, free))
+    if now < busy_until:
+        willing = [
+            (tier, [endpoint for endpoint in free if now >= endpoint.health.busy_until])
+            for tier, free in tiers
+        ]
+        return [pair for pair in willing if pair[1]] or tiers
+    return tiers
+
+
+def follow(
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
+    ask: Ask,
+    policy: Policy,
+    favourite: Favourite,
+    now: float,
+) -> Placed | None:
+    """Return the favourite endpoint, where it has room and going there costs little enough.
+
+    `tiers`: those with room, as `open_tiers` gives them.
+    """
+    free = [endpoint for _, free in tiers for endpoint in free]
+    chosen = next((each for each in free if each.id == favourite.endpoint_id), None)
+    if chosen is None:
+        return None
+    first_s, next_s = chosen.forecast(ask.prompt_tokens - favourite.hit_tokens, now)
+    if ask.first_token_by is not None:
+        left_s = ask.first_token_by - now
+        delay_s = (policy.affinity.most_delay_share or 0.0) * left_s
+        if first_s > policy.spill.away_share * left_s:
+            return None
+    else:
+        delay_s = policy.affinity.untargeted_delay_s
+    limit_s = ask.targets.per_token_s
+    if ask.rank == BULK and chosen.held[0]:
+        limit_s = policy.classes.interactive.targets.per_token_s
+    if limit_s is not None and next_s > policy.spill.away_share * limit_s:
+        return None
+    if first_s > delay_s + min(each.forecast(ask.prompt_tokens, now)[0] for each in free):
+        return None
+    return Placed(chosen, Reason.AFFINITY, hit_tokens=favourite.hit_tokens)
+
+
 def _guarded(
-    tiers: list[tuple[Tier, list[EndpointState]]],
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
     ask: Ask,
     policy: Policy,
     share: float,

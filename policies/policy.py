@@ -194,6 +194,21 @@ class GuardPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class AffinityPolicy:
+    """When a request goes where the beginning of its prompt was read before."""
+
+    most_delay_share: Annotated[float, Ge(0)] | None = 0.3
+    """It goes there while its first token is predicted to come no later than elsewhere by more
+    than this share of its target; None: caches are not thought of."""
+    untargeted_delay_s: Annotated[float, Ge(0)] = 2.0
+    """The same for a request without a first-token target, s."""
+    least_hit_share: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Smallest part of a prompt that is worth it."""
+    explore_share: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Share of requests that go their own way all the same, so that what is popular spreads."""
+
+
+@dataclass(frozen=True, slots=True)
 class FairnessPolicy:
     """How tenants share what is scarce; nothing is held back while there is enough."""
 
@@ -253,6 +268,8 @@ class Policy:
     """Which traffic may leave home."""
     guard: GuardPolicy = GuardPolicy()
     """How interactive requests are kept safe from bulk."""
+    affinity: AffinityPolicy = AffinityPolicy()
+    """When a request follows its prompt's cache."""
     fairness: FairnessPolicy = FairnessPolicy()
     """How tenants share what is scarce."""
     latency: LatencyPolicy = LatencyPolicy()

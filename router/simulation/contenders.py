@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from policies.facts import EndpointPlan, Profile
 from policies.policy import (
+    AffinityPolicy,
     EndpointPolicyName,
     FairnessPolicy,
     GuardPolicy,
@@ -57,6 +58,7 @@ def _plain(profiles: Profiles, spill: Spill) -> Policy:
         profiles=profiles,
         spill=spill,
         guard=GuardPolicy(per_token_share=None),
+        affinity=AffinityPolicy(most_delay_share=None),
         fairness=FairnessPolicy(most_share=None),
     )
 
@@ -141,6 +143,11 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
             "no_learning",
             _ablated(latency=LatencyPolicy(learns=False)),
             about="headway whose predictions stay what they start from",
+        ),
+        Contender(
+            "no_affinity",
+            _ablated(affinity=AffinityPolicy(most_delay_share=None)),
+            about="headway that does not think of caches",
         ),
         Contender(
             "no_fairness",

@@ -144,9 +144,9 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
     p50_tokens, p90_tokens, bound = outputs.p50_tokens, outputs.p90_tokens, facts.max_tokens
     answer_tokens = p90_tokens
     if bound is not None:
-        answer_tokens = bound
-        p50_tokens = min(bound, p50_tokens)
-        p90_tokens = min(bound, p90_tokens)
+        answer_tokens = float(bound)
+        p50_tokens = min(answer_tokens, p50_tokens)
+        p90_tokens = min(answer_tokens, p90_tokens)
     return Ask(
         facts,
         sla_class,

@@ -36,8 +36,6 @@ _LOG = logging.getLogger("headway")
 class Door:
     """All that an exchange needs beyond itself."""
 
-    routes = ROUTES
-
     def __init__(  # noqa: PLR0913 # all that requests share
         self,
         *,
@@ -51,6 +49,7 @@ class Door:
         new_id: Callable[[], str],
         show_routing: bool,
     ) -> None:
+        self.routes = ROUTES
         self.dispatcher = dispatcher
         self.endpoints = endpoints
         self.metrics = metrics

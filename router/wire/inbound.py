@@ -95,8 +95,8 @@ class _State(Enum):
     """Answered and closing: what still comes is dropped."""
 
 
-class Inbound(asyncio.Protocol):
-    """One caller's connection."""
+class Inbound:
+    """One caller's connection: an `asyncio.Protocol` by its methods."""
 
     def __init__(
         self,

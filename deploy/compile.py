@@ -1,4 +1,5 @@
 # ruff: noqa: INP001 # a script that stands alone: it also runs where nothing is installed
+# a script that stands alone: it also runs where nothing is installed
 """Compile the router's hot modules to machine code with mypyc, in a copy of the source tree.
 
     python deploy/compile.py .build/compiled
@@ -24,6 +25,7 @@ HOT = (
     "policies/classify.py",
     "policies/commands.py",
     "policies/dispatcher.py",
+    "policies/facts.py",
     "policies/fleet.py",
     "policies/health.py",
     "policies/latency.py",
@@ -35,9 +37,11 @@ HOT = (
     "policies/roster.py",
     "policies/routes.py",
     "engines/edits.py",
+    "engines/engine.py",
     "engines/fields.py",
     "engines/sse.py",
     "engines/usage.py",
+    "engines/vllm.py",
     "router/answer.py",
     "router/attempt.py",
     "router/body_values.py",
@@ -49,6 +53,9 @@ HOT = (
     "router/intake_body.py",
     "router/intake_features.py",
     "router/intake_headers.py",
+    "router/lines.py",
+    "router/log.py",
+    "router/metrics.py",
     "router/prompt_size.py",
     "router/proxy.py",
     "router/relay.py",

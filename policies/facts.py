@@ -6,9 +6,11 @@ lengths are tokens unless a name says otherwise; a share is 0..1.
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeVar
 
 from annotated_types import Gt
+
+_T = TypeVar("_T")
 
 
 class SlaClass(StrEnum):
@@ -35,6 +37,12 @@ class OnMiss(StrEnum):
     REJECT = "reject"
 
 
+def _as_written(cls: type[_T]) -> type[_T]:
+    """Keep a class as it is written where this module is compiled: pydantic reads its fields."""
+    return cls
+
+
+@_as_written
 @dataclass(frozen=True, slots=True)
 class Targets:
     """Latency targets, all counted from arrival; None where there is none."""
@@ -70,7 +78,7 @@ ANYTHING = Wish()
 
 
 # Made for every request: frozen, it would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class RequestFacts:
     """One request as the intake read it. Nothing here was estimated from the past."""
 
@@ -94,6 +102,34 @@ class RequestFacts:
     """Requests that share it like to share an endpoint."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        id: str,  # noqa: A002 # the field
+        model: str,
+        needs: frozenset[Enum],
+        prompt_bytes: int,
+        known_prompt_tokens: int | None = None,
+        max_tokens: int | None = None,
+        choices: int = 1,
+        streams: bool = True,  # noqa: FBT002 # the field
+        wish: Wish = ANYTHING,
+        tenant: str = "",
+        session: str | None = None,
+        ceiling: SlaClass = SlaClass.INTERACTIVE,
+    ) -> None:
+        self.id = id
+        self.model = model
+        self.needs = needs
+        self.prompt_bytes = prompt_bytes
+        self.known_prompt_tokens = known_prompt_tokens
+        self.max_tokens = max_tokens
+        self.choices = choices
+        self.streams = streams
+        self.wish = wish
+        self.tenant = tenant
+        self.session = session
+        self.ceiling = ceiling
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ MAX_DEPTH = 254
 """Levels of nesting that orjson writes; it reads four times as many."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Intake:
     """One request, read; not frozen, because that would double what it costs to make."""
 
@@ -29,6 +29,18 @@ class Intake:
     """The body, parsed; not to be changed."""
     stream: bool
     wants_receipt: bool
+
+    def __init__(
+        self,
+        facts: RequestFacts,
+        document: dict[str, object],
+        stream: bool,
+        wants_receipt: bool,
+    ) -> None:
+        self.facts = facts
+        self.document = document
+        self.stream = stream
+        self.wants_receipt = wants_receipt
 
     @property
     def request_id(self) -> str:
@@ -101,6 +113,15 @@ def _wish(asked: Asked, contents: Contents) -> Wish:
     Precedence of the class: `X-SLA-Class`, the body's `service_tier`, headers of other routers.
     Precedence of the urgency: headers, the body's `priority`.
     """
+    if contents.tier is None and contents.priority is None:
+        wish = asked.wish
+        if wish is None:
+            wish = asked.wish = _joined(asked, contents)
+        return wish
+    return _joined(asked, contents)
+
+
+def _joined(asked: Asked, contents: Contents) -> Wish:
     urgency = asked.urgency
     if urgency is None:
         urgency = ANYTHING.urgency if contents.priority is None else urgency_of(contents.priority)

@@ -6,11 +6,10 @@ lengths are tokens unless a name says otherwise; a share is 0..1.
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol
 
-from annotated_types import Gt
-
-_T = TypeVar("_T")
+from policies.targets import NO_TARGETS as NO_TARGETS  # noqa: PLC0414 # a fact like the others here
+from policies.targets import Targets as Targets  # noqa: PLC0414 # likewise
 
 
 class SlaClass(StrEnum):
@@ -35,27 +34,6 @@ class OnMiss(StrEnum):
 
     SERVE = "serve"
     REJECT = "reject"
-
-
-def _as_written(cls: type[_T]) -> type[_T]:
-    """Keep a class as it is written where this module is compiled: pydantic reads its fields."""
-    return cls
-
-
-@_as_written
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Latency targets, all counted from arrival; None where there is none."""
-
-    first_token_s: Annotated[float, Gt(0)] | None = None
-    """Until the first output token, s."""
-    per_token_s: Annotated[float, Gt(0)] | None = None
-    """Mean time per output token after the first, s."""
-    deadline_s: Annotated[float, Gt(0)] | None = None
-    """Until the whole answer is there, s."""
-
-
-NO_TARGETS = Targets()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Dialect:
 
 
 # Made for every request: frozen, it would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Question:
     """A request on its way to an engine."""
 
@@ -91,9 +91,29 @@ class Question:
     id: str = ""
     """The request's id; becomes the answer's where the engine gives none."""
 
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        route: Route,
+        body: bytes,
+        document: Mapping[str, object],
+        model: str,
+        stream: bool,
+        sla_rank: int,
+        urgency: int = 3,
+        id: str = "",  # noqa: A002 # the field
+    ) -> None:
+        self.route = route
+        self.body = body
+        self.document = document
+        self.model = model
+        self.stream = stream
+        self.sla_rank = sla_rank
+        self.urgency = urgency
+        self.id = id
+
 
 # Made for every request: frozen, it would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Prepared:
     """What to send: bytes for this engine."""
 
@@ -103,6 +123,18 @@ class Prepared:
     """Extra request headers; names in lower case."""
     repairs: bool = False
     """True: the answer must pass through `repair_event` or `repair_body`."""
+
+    def __init__(
+        self,
+        path: str,
+        body: bytes,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        repairs: bool = False,  # noqa: FBT002 # the field
+    ) -> None:
+        self.path = path
+        self.body = body
+        self.headers = headers
+        self.repairs = repairs
 
 
 class FaultKind(StrEnum):
@@ -137,13 +169,23 @@ class Fault:
 
 
 # Made for every request: frozen, it would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class TokenUsage:
     """Token counts as the engine reports them; None where it does not."""
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+
+    def __init__(
+        self,
+        prompt_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_tokens: int | None = None,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.cached_tokens = cached_tokens
 
 
 @dataclass(frozen=True, slots=True)

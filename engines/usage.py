@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from engines.engine import TokenUsage
-from engines.fields import as_count, as_object, parsed
+from engines.fields import NOTHING, as_count, as_object, parsed
 
 # Usage objects hold objects (the details), and those hold none.
 _OBJECT = re.compile(rb"\s*+\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
@@ -24,9 +24,9 @@ def read_usage(tail: bytes) -> TokenUsage | None:
     """
     usage, start = last_object(tail, b"usage", len(tail))
     if "prompt_tokens" in usage:
-        return _openai(usage, "prompt", "completion")
+        return _openai(usage, *_CHAT)
     if "total_tokens" in usage:
-        return _openai(usage, "input", "output")
+        return _openai(usage, *_RESPONSE)
     if "input_tokens" in usage:
         return _anthropic(usage)
     if "output_tokens" in usage:
@@ -41,16 +41,27 @@ def last_object(tail: bytes, name: bytes, end: int) -> tuple[Mapping[str, object
 
     An empty object where there is none.
     """
-    start = tail.rfind(b'"%b":' % name, 0, end)
-    match = _OBJECT.match(tail, start + len(name) + 3) if start >= 0 else None
-    return as_object(parsed(match[0]) if match else None), max(start, 0)
+    start = tail.rfind(b'"' + name + b'":', 0, end)
+    if start < 0:
+        return NOTHING, 0
+    begin = start + len(name) + 3
+    close = tail.find(b"}", begin) + 1
+    if tail[begin : begin + 1] == b"{" and close > 0 and tail.find(b"{", begin + 1, close) < 0:
+        # Nothing is nested, which is the rule: the first brace ends it.
+        return as_object(parsed(tail[begin:close])), start
+    match = _OBJECT.match(tail, begin)
+    return as_object(parsed(match[0]) if match else None), start
 
 
-def _openai(usage: Mapping[str, object], prompt: str, output: str) -> TokenUsage:
-    details = as_object(usage.get(f"{prompt}_tokens_details"))
+_CHAT = ("prompt_tokens", "completion_tokens", "prompt_tokens_details")
+_RESPONSE = ("input_tokens", "output_tokens", "input_tokens_details")
+
+
+def _openai(usage: Mapping[str, object], prompt: str, output: str, detailed: str) -> TokenUsage:
+    details = as_object(usage.get(detailed))
     return TokenUsage(
-        prompt_tokens=as_count(usage.get(f"{prompt}_tokens")),
-        output_tokens=as_count(usage.get(f"{output}_tokens")),
+        prompt_tokens=as_count(usage.get(prompt)),
+        output_tokens=as_count(usage.get(output)),
         cached_tokens=as_count(details.get("cached_tokens")),
     )
 

@@ -39,20 +39,23 @@ _WANTED = frozenset(
     {_RUNNING, _WAITING, *_KV_USAGE, _STEPS, *_TOKENS, *_PREEMPTIONS, _LORAS, _CACHE}
 )
 
+_TRAITS = Traits(
+    kind=Kind.VLLM,
+    routes=frozenset(Route),
+    # `best_of` is ignored, `suffix` refused.
+    features=frozenset(Feature) - {Feature.BEST_OF, Feature.SUFFIX},
+    health_path="/health",
+    load_path="/metrics",
+    discovery_paths=("/v1/models", "/version"),
+    keep_alive_s=4.0,  # uvicorn closes after 5
+)
+
 
 class Vllm:
     """Read in 0.33.0 and recorded from 0.32.0; older metric names are understood too."""
 
-    traits = Traits(
-        kind=Kind.VLLM,
-        routes=frozenset(Route),
-        # `best_of` is ignored, `suffix` refused.
-        features=frozenset(Feature) - {Feature.BEST_OF, Feature.SUFFIX},
-        health_path="/health",
-        load_path="/metrics",
-        discovery_paths=("/v1/models", "/version"),
-        keep_alive_s=4.0,  # uvicorn closes after 5
-    )
+    def __init__(self) -> None:
+        self.traits = _TRAITS
 
     def prepare(self, question: Question, dialect: Dialect) -> Prepared:
         """Return the caller's bytes; priority travels in a header, which beats the body's.

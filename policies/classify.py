@@ -46,7 +46,7 @@ BY_MODEL: Final = Why.MODEL
 REJECT: Final = OnMiss.REJECT
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(init=False, slots=True, eq=False)
 class Ask:
     """One request as routing sees it. Made once at arrival and never changed, also not by a retry.
 
@@ -79,6 +79,44 @@ class Ask:
     """Longest answer to reckon with, each choice by itself: the caller's bound, else the p90."""
     fits_predictable: bool
     """Short enough for pools that are kept predictable."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        facts: RequestFacts,
+        sla_class: SlaClass,
+        rank: int,
+        why: Why,
+        targets: Targets,
+        on_miss: OnMiss,
+        arrived_at: float,
+        first_token_by: float | None,
+        finish_by: float | None,
+        wait_until: float,
+        prompt_tokens: int,
+        prompt_samples: int,
+        output_p50_tokens: float,
+        output_p90_tokens: float,
+        output_samples: int,
+        answer_tokens: float,
+        fits_predictable: bool,
+    ) -> None:
+        self.facts = facts
+        self.sla_class = sla_class
+        self.rank = rank
+        self.why = why
+        self.targets = targets
+        self.on_miss = on_miss
+        self.arrived_at = arrived_at
+        self.first_token_by = first_token_by
+        self.finish_by = finish_by
+        self.wait_until = wait_until
+        self.prompt_tokens = prompt_tokens
+        self.prompt_samples = prompt_samples
+        self.output_p50_tokens = output_p50_tokens
+        self.output_p90_tokens = output_p90_tokens
+        self.output_samples = output_samples
+        self.answer_tokens = answer_tokens
+        self.fits_predictable = fits_predictable
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +182,9 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
     p50_tokens, p90_tokens, bound = outputs.p50_tokens, outputs.p90_tokens, facts.max_tokens
     answer_tokens = p90_tokens
     if bound is not None:
-        answer_tokens = bound
-        p50_tokens = min(bound, p50_tokens)
-        p90_tokens = min(bound, p90_tokens)
+        answer_tokens = float(bound)
+        p50_tokens = min(answer_tokens, p50_tokens)
+        p90_tokens = min(answer_tokens, p90_tokens)
     return Ask(
         facts,
         sla_class,

@@ -8,13 +8,21 @@ from policies.ordering import Ticket
 
 
 # Made for every request: frozen would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Send:
     """Send the request to `flight.endpoint`; the slot is taken already."""
 
     flight: Flight
     ticket: Ticket | None = None
     """Of a request that waited."""
+
+    def __init__(
+        self,
+        flight: Flight,
+        ticket: Ticket | None = None,
+    ) -> None:
+        self.flight = flight
+        self.ticket = ticket
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ lengths are tokens unless a name says otherwise; a share is 0..1.
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from annotated_types import Gt
+from policies.targets import NO_TARGETS as NO_TARGETS  # noqa: PLC0414 # a fact like the others here
+from policies.targets import Targets as Targets  # noqa: PLC0414 # likewise
 
 
 class SlaClass(StrEnum):
@@ -36,21 +37,6 @@ class OnMiss(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
-    """Latency targets, all counted from arrival; None where there is none."""
-
-    first_token_s: Annotated[float, Gt(0)] | None = None
-    """Until the first output token, s."""
-    per_token_s: Annotated[float, Gt(0)] | None = None
-    """Mean time per output token after the first, s."""
-    deadline_s: Annotated[float, Gt(0)] | None = None
-    """Until the whole answer is there, s."""
-
-
-NO_TARGETS = Targets()
-
-
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What the caller asked for; None leaves it to the policy."""
 
@@ -70,7 +56,7 @@ ANYTHING = Wish()
 
 
 # Made for every request: frozen, it would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class RequestFacts:
     """One request as the intake read it. Nothing here was estimated from the past."""
 
@@ -97,6 +83,34 @@ class RequestFacts:
     shares one has the same text up to there."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        id: str,  # noqa: A002 # the field
+        model: str,
+        needs: frozenset[Enum],
+        prompt_bytes: int,
+        known_prompt_tokens: int | None = None,
+        max_tokens: int | None = None,
+        choices: int = 1,
+        streams: bool = True,  # noqa: FBT002 # the field
+        wish: Wish = ANYTHING,
+        tenant: str = "",
+        session: str | None = None,
+        ceiling: SlaClass = SlaClass.INTERACTIVE,
+    ) -> None:
+        self.id = id
+        self.model = model
+        self.needs = needs
+        self.prompt_bytes = prompt_bytes
+        self.known_prompt_tokens = known_prompt_tokens
+        self.max_tokens = max_tokens
+        self.choices = choices
+        self.streams = streams
+        self.wish = wish
+        self.tenant = tenant
+        self.session = session
+        self.ceiling = ceiling
 
 
 @dataclass(frozen=True, slots=True)

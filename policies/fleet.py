@@ -63,7 +63,7 @@ class EndpointView(Protocol):
         """Return the recent peak of the time to first token, s; None before the first one."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(init=False, slots=True, eq=False)
 class Flight:
     """One attempt at one request: from being sent until its slot is given back."""
 
@@ -121,6 +121,38 @@ class PromptRate:
     def per_s(self, now: float) -> float:
         """Return the rate as of `now`, tokens/s."""
         return self._per_s * exp((self._at - now) / PROMPT_RATE_TAU_S)
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        id: int,  # noqa: A002 # the field
+        ask: Ask,
+        endpoint: "EndpointState",
+        reason: Reason,
+        sent_at: float,
+        attempt: int = 1,
+        queued_s: float = 0.0,
+        tried: frozenset[str] = frozenset(),
+        first_token_at: float | None = None,
+        output_tokens: int = 0,
+        held: bool = False,  # noqa: FBT002 # the field
+        pending_tokens: int = 0,
+        trial: bool = False,  # noqa: FBT002 # the field
+        spared: bool = False,  # noqa: FBT002 # the field
+    ) -> None:
+        self.id = id
+        self.ask = ask
+        self.endpoint = endpoint
+        self.reason = reason
+        self.sent_at = sent_at
+        self.attempt = attempt
+        self.queued_s = queued_s
+        self.tried = tried
+        self.first_token_at = first_token_at
+        self.output_tokens = output_tokens
+        self.held = held
+        self.pending_tokens = pending_tokens
+        self.trial = trial
+        self.spared = spared
 
 
 class EndpointState:

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
+from typing import Final
 
 import orjson
 
@@ -16,7 +17,7 @@ NO_TARGETS = Targets()
 
 
 # These three are made for every request: frozen, each would cost three times as much.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Placement:
     """Where a request went and why; known when its answer begins."""
 
@@ -30,8 +31,24 @@ class Placement:
     predicted_first_token_s: float | None = None
     """Counted from arrival, as predicted when it was sent; None where nothing was predicted."""
 
+    def __init__(
+        self,
+        sla_class: SlaClass,
+        pool: str,
+        endpoint: str,
+        reason: Reason,
+        queue_s: float,
+        predicted_first_token_s: float | None = None,
+    ) -> None:
+        self.sla_class = sla_class
+        self.pool = pool
+        self.endpoint = endpoint
+        self.reason = reason
+        self.queue_s = queue_s
+        self.predicted_first_token_s = predicted_first_token_s
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Phases:
     """How long the parts of an answer took; None for a part that did not happen or was not seen."""
 
@@ -42,8 +59,18 @@ class Phases:
     total_s: float | None = None
     """From arrival to the end; not known when the headers of a stream are written."""
 
+    def __init__(
+        self,
+        connect_s: float | None = None,
+        first_token_s: float | None = None,
+        total_s: float | None = None,
+    ) -> None:
+        self.connect_s = connect_s
+        self.first_token_s = first_token_s
+        self.total_s = total_s
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Outcome:
     """How a request went; known when its answer has ended. None where it was not seen."""
 
@@ -59,6 +86,28 @@ class Outcome:
     targets: Targets = NO_TARGETS
     attempts: int = 1
     hedged: bool = False
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        router_s: float,
+        first_token_s: float | None,
+        per_token_s: float | None,
+        total_s: float,
+        prompt_tokens: int | None,
+        output_tokens: int | None,
+        targets: Targets = NO_TARGETS,
+        attempts: int = 1,
+        hedged: bool = False,  # noqa: FBT002 # the field
+    ) -> None:
+        self.router_s = router_s
+        self.first_token_s = first_token_s
+        self.per_token_s = per_token_s
+        self.total_s = total_s
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.targets = targets
+        self.attempts = attempts
+        self.hedged = hedged
 
 
 def header_value(text: str) -> bytes:
@@ -77,7 +126,7 @@ def routing_lines(
     the fleet.
     """
     predicted_s = placement.predicted_first_token_s
-    return b"x-request-id: %b\r\n%bx-sla-queue-ms: %.1f\r\n%bserver-timing: %b\r\n" % (
+    return b"x-request-id: %b\r\n%bx-sla-queue-ms: %b\r\n%bserver-timing: %b\r\n" % (
         header_value(request_id),
         _placed(
             placement.sla_class,
@@ -85,7 +134,7 @@ def routing_lines(
             placement.endpoint,
             placement.reason,
         ),
-        placement.queue_s * 1e3,
+        _tenths_ms(placement.queue_s),
         b""
         if predicted_s is None or predicted_s == inf
         else b"x-sla-predicted-ttft-ms: %.1f\r\n" % (predicted_s * 1e3),
@@ -108,14 +157,25 @@ def _placed(sla_class: SlaClass, pool: str | None, endpoint: str, reason: Reason
 
 def _server_timing(queue_s: float, phases: Phases) -> bytes:
     """Render the phases in milliseconds. Source: W3C Server Timing, section 3."""
-    timing = b"queue;dur=%.1f" % (queue_s * 1e3)
+    timing = b"queue;dur=" + _tenths_ms(queue_s)
     if phases.connect_s is not None:
-        timing += b", connect;dur=%.1f" % (phases.connect_s * 1e3)
+        timing += b", connect;dur=" + _tenths_ms(phases.connect_s)
     if phases.first_token_s is not None:
-        timing += b", ttft;dur=%.1f" % (phases.first_token_s * 1e3)
+        timing += b", ttft;dur=" + _tenths_ms(phases.first_token_s)
     if phases.total_s is not None:
-        timing += b", total;dur=%.1f" % (phases.total_s * 1e3)
+        timing += b", total;dur=" + _tenths_ms(phases.total_s)
     return timing
+
+
+_LOOKED_UP_S: Final = 0.1
+_TENTHS_MS: Final = [b"%.1f" % (tenths / 10) for tenths in range(1001)]
+
+
+def _tenths_ms(seconds: float) -> bytes:
+    """Return seconds as milliseconds with one decimal; below 100 ms it is looked up."""
+    if 0.0 <= seconds < _LOOKED_UP_S:
+        return _TENTHS_MS[int(seconds * 1e4 + 0.5)]
+    return b"%.1f" % (seconds * 1e3)
 
 
 def met(

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
 
 from engines.engine import Fault, FaultKind, Prepared
 from policies.facts import FailureKind
@@ -70,6 +70,15 @@ class _State(Enum):
     OVER = auto()
 
 
+# A member looked up on its class costs more than a name of this module.
+_ASKING: Final = _State.ASKING
+_REFUSED: Final = _State.REFUSED
+_COLLECTING: Final = _State.COLLECTING
+_JUDGING: Final = _State.JUDGING
+_RELAYING: Final = _State.RELAYING
+_OVER: Final = _State.OVER
+
+
 class Attempt:
     """A `Listener` to one connection on behalf of one exchange."""
 
@@ -86,7 +95,7 @@ class Attempt:
         self.flight = flight
         self.endpoint = endpoint
         self.prepared = prepared
-        self._state = _State.ASKING
+        self._state = _ASKING
         self._task: asyncio.Task[None] | None = None
         self.connection: Connection | None = None
         """From being connected until the answer has ended."""
@@ -114,7 +123,7 @@ class Attempt:
 
     def drop(self) -> None:
         """Hang up; nothing more is heard of this attempt."""
-        self._state = _State.OVER
+        self._state = _OVER
         if self.connection is not None:
             self.connection.drop()
         elif self._task is not None:
@@ -155,7 +164,7 @@ class Attempt:
     @property
     def begun(self) -> bool:
         """Whether the caller has been given a part of this answer."""
-        return self._state is _State.RELAYING
+        return self._state is _RELAYING
 
     # Listener
 
@@ -170,11 +179,11 @@ class Attempt:
         self._framing = framing
         self.last_at = self.endpoint.clock()
         if head.status >= FIRST_NOT_GOOD_STATUS:
-            self._state = _State.REFUSED
+            self._state = _REFUSED
         elif head.is_event_stream:
-            self._state = _State.JUDGING
+            self._state = _JUDGING
         else:
-            self._state = _State.COLLECTING
+            self._state = _COLLECTING
             self.first_event_at = self.last_at
 
     def on_body(self, relay: bytes, payload: Sequence[bytes], *, done: bool) -> None:
@@ -184,25 +193,25 @@ class Attempt:
             # It serves others from here on: to pause or drop it would be to pause or drop theirs.
             self.connection = None
         state = self._state
-        if state is _State.RELAYING:
+        if state is _RELAYING:
             self._relay(relay, payload, done=done)
             return
         self._hold(relay, payload)
-        if state is _State.JUDGING:
+        if state is _JUDGING:
             self._judge(done=done)
-        elif state is _State.COLLECTING:
+        elif state is _COLLECTING:
             self._collect(done=done)
-        elif state is _State.REFUSED and (done or self._held_bytes > MAX_FAULT_BYTES):
+        elif state is _REFUSED and (done or self._held_bytes > MAX_FAULT_BYTES):
             body = b"".join(self._held_payload)
             self._fail(self.endpoint.engine.read_fault(self.head.status, body), done=done)
 
     def on_failure(self, kind: FailureKind, detail: str) -> None:
         """See `Listener`."""
         state = self._state
-        self._state = _State.OVER
-        if state is _State.RELAYING:
+        self._state = _OVER
+        if state is _RELAYING:
             self._asker.answer_broke(self, kind, detail)
-        elif state is not _State.OVER:
+        elif state is not _OVER:
             fault = Fault(FaultKind.BROKEN, f"endpoint {self.endpoint.id!r}: {detail}")
             self._asker.attempt_failed(self, kind, fault)
 
@@ -255,14 +264,14 @@ class Attempt:
         self._asker.pass_on(relay, payload)
 
     def _end(self) -> None:
-        self._state = _State.OVER
+        self._state = _OVER
         self._asker.answer_ended(self)
 
     # how an answer begins
 
     def _collect(self, *, done: bool) -> None:
         if done:
-            self._state = _State.OVER
+            self._state = _OVER
             self._asker.whole_answer(self, b"".join(self._held_payload))
         elif self._held_bytes > MAX_HELD_BYTES and not self.prepared.repairs:
             self._begin()
@@ -291,14 +300,14 @@ class Attempt:
             self._end()
 
     def _begin(self) -> None:
-        self._state = _State.RELAYING
+        self._state = _RELAYING
         self._asker.begin_answer(self)
         # Nothing to wait for where the held part ends whole; else it goes with its other half.
         if self.framing.done or self._ends_whole(self._held_payload):
             self._pass_on_held()
 
     def _fail(self, fault: Fault, *, done: bool = False) -> None:
-        self._state = _State.OVER
+        self._state = _OVER
         if not done and self.connection is not None:
             self.connection.drop()
         kind = _FAILURES.get(fault.kind, FailureKind.REJECTED)

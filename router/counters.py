@@ -11,19 +11,19 @@ from policies.facts import Ending
 
 # Fine where targets are usually set, coarse elsewhere. Engines' own buckets begin at 10 ms a token
 # and 300 ms in the queue: too coarse to see a fast pool.
-FIRST_TOKEN_S: Final = (
+FIRST_TOKEN_S: Final[tuple[float, ...]] = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75),
     *(1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0),
 )
-PER_TOKEN_S: Final = (
+PER_TOKEN_S: Final[tuple[float, ...]] = (
     *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04),
     *(0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0),
 )
-QUEUE_S: Final = (
+QUEUE_S: Final[tuple[float, ...]] = (
     *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0),
 )
-OVERHEAD_S: Final = (
+OVERHEAD_S: Final[tuple[float, ...]] = (
     *(0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075),
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
 )

@@ -21,7 +21,7 @@ from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import read_asked, read_request
 from router.intake_headers import read_request_id
-from router.log import AccessLog, RequestLine
+from router.log import AccessLog, Repeated, RequestLine
 from router.metrics import Metrics
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
@@ -36,8 +36,6 @@ _LOG = logging.getLogger("headway")
 class Door:
     """All that an exchange needs beyond itself."""
 
-    routes = ROUTES
-
     def __init__(  # noqa: PLR0913 # all that requests share
         self,
         *,
@@ -51,6 +49,7 @@ class Door:
         new_id: Callable[[], str],
         show_routing: bool,
     ) -> None:
+        self.routes = ROUTES
         self.dispatcher = dispatcher
         self.endpoints = endpoints
         self.metrics = metrics
@@ -214,7 +213,7 @@ class Door:
         if flight is not None and end.ending is not None:
             self._count(end, flight, outcome, verdict)
         if self._access_log is not None:
-            self._access_log.ended(self._line(end, verdict))
+            self._access_log.ended(self._line(end, verdict), _repeated(end))
 
     def _count(
         self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
@@ -233,28 +232,14 @@ class Door:
         )
 
     def _line(self, end: End, verdict: bool | None) -> RequestLine:
+        """Return what is the request's own in its line."""
         exchange, flight, outcome = end.exchange, end.flight, end.outcome
-        facts = exchange.intake.facts
         line: RequestLine = {
-            "request_id": facts.id,
-            "route": exchange.route,
-            "model": facts.model,
-            "class": end.sla_class,
-            "tenant": facts.tenant,
-            "stream": exchange.intake.stream,
-            "status": end.status,
-            "outcome": end.ending or "refused",
-            "attempts": exchange.attempts,
+            "request_id": exchange.intake.facts.id,
             "overhead_s": exchange.router_s,
             "duration_s": self.clock() - exchange.request.arrived,
         }
-        if end.refusal is not None:
-            line["dropped_reason"] = end.refusal.reason
         if flight is not None:
-            plan = flight.endpoint.plan
-            line["pool"] = plan.pool
-            line["endpoint"] = plan.id
-            line["reason"] = flight.reason
             line["queue_s"] = flight.queued_s
         if outcome is not None:
             line["first_token_s"] = outcome.first_token_s
@@ -263,3 +248,23 @@ class Door:
             line["output_tokens"] = outcome.output_tokens
             line["met"] = verdict
         return line
+
+
+def _repeated(end: End) -> Repeated:
+    """Return what many lines have in common, in the order of `router.log.REPEATED`."""
+    exchange, flight, refusal = end.exchange, end.flight, end.refusal
+    facts = exchange.intake.facts
+    return (
+        exchange.route,
+        facts.model,
+        end.sla_class,
+        facts.tenant,
+        exchange.intake.stream,
+        end.status,
+        end.ending or "refused",
+        exchange.attempts,
+        None if flight is None else flight.endpoint.plan.pool,
+        None if flight is None else flight.endpoint.id,
+        None if flight is None else flight.reason,
+        None if refusal is None else refusal.reason,
+    )

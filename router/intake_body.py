@@ -30,11 +30,11 @@ class Contents:
     tier: SlaClass | None = None
     priority: int | None = None
     """vLLM's: any integer, lower first."""
-    features: int = features.NONE
-    """One bit a feature."""
 
     def __init__(self) -> None:
         self.prompt = Prompt()
+        self.features = features.NONE
+        """One bit a feature."""
 
 
 def read_body(route: Route, document: Mapping[str, object]) -> Contents:

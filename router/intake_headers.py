@@ -8,7 +8,7 @@ must say the same thing twice.
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from policies.facts import OnMiss, SlaClass
+from policies.facts import OnMiss, SlaClass, Wish
 from router.errors import BadRequest, conflicting_header, unsupported_media
 from router.header_values import (
     grpc_timeout,
@@ -46,6 +46,8 @@ class Asked:
     session: str | None = None
     tenant: str | None = None
     request_id: str | None = None
+    wish: Wish | None = None
+    """What it amounts to where the body wishes for nothing; kept, because heads are kept."""
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> Asked:

@@ -48,6 +48,17 @@ RequestLine = TypedDict(
 """All that is said of one request; times in seconds from its arrival."""
 
 
+REPEATED: Final = (
+    *("route", "model", "class", "tenant", "stream", "status", "outcome"),
+    *("attempts", "pool", "endpoint", "reason", "dropped_reason"),
+)
+"""Fields that are much the same from one request to the next."""
+Repeated = tuple[str | int | None, ...]
+"""Values of `REPEATED`, in that order; None for those that a request has not."""
+MAX_KNOWN: Final = 1024
+"""Combinations of them that are kept as text; all are forgotten when there are more."""
+
+
 class Style(StrEnum):
     """How lines about states are written; requests are always JSON."""
 
@@ -63,9 +74,37 @@ class AccessLog:
         self._writer = writer
         self._clock = clock
 
-    def ended(self, line: RequestLine) -> None:
-        """Write a request down; never waits, never raises."""
-        self._writer.append(_json_line({"time": _moment(self._clock()), **line}))
+        self._known: dict[Repeated, bytes] = {}
+        self._second = -1
+        self._date = b""
+
+    def ended(self, line: RequestLine, repeated: Repeated | None = None) -> None:
+        """Write a request down; never waits, never raises.
+
+        `line` has at least one field. Fields that are `repeated` from one request to the next are
+        turned into text once.
+        """
+        text = _json_line(line)
+        known = b"" if repeated is None else self._known.get(repeated) or self._text_of(repeated)
+        self._writer.append(b'{"time":"%b",%b%b' % (self._time(), known, text[1:]))
+
+    def _text_of(self, repeated: Repeated) -> bytes:
+        fields = {
+            name: value for name, value in zip(REPEATED, repeated, strict=True) if value is not None
+        }
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        text = self._known[repeated] = _json_line(fields)[1:-2] + b","
+        return text
+
+    def _time(self) -> bytes:
+        """Return the time as RFC 3339 has it, in UTC, to the microsecond."""
+        moment = self._clock()
+        second = int(moment)
+        if second != self._second:
+            self._second = second
+            self._date = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        return b"%b.%06dZ" % (self._date, int((moment - second) * 1e6))
 
 
 class LineHandler(logging.Handler):

@@ -38,8 +38,10 @@ class Prompt:
     """How many the caller sent in place of text; None where it sent none."""
     count: int = 1
     """Prompts that are answered apart from each other."""
-    features: int = NONE
-    """What an engine must offer to read it, one bit a feature."""
+
+    def __init__(self) -> None:
+        self.features = NONE
+        """What an engine must offer to read it, one bit a feature."""
 
     def add_text(self, path: str, value: object) -> None:
         """Count one string."""

@@ -39,7 +39,7 @@ LEFT = 499
 _NO_USAGE = TokenUsage()
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class End:
     """How an exchange ended."""
 
@@ -54,6 +54,24 @@ class End:
     outcome: Outcome | None = None
     """What was measured; None where no answer began."""
     refusal: Refuse | None = None
+
+    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
+        self,
+        exchange: "Exchange",
+        ending: Ending | None,
+        status: int,
+        sla_class: SlaClass,
+        flight: Flight | None = None,
+        outcome: Outcome | None = None,
+        refusal: Refuse | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.ending = ending
+        self.status = status
+        self.sla_class = sla_class
+        self.flight = flight
+        self.outcome = outcome
+        self.refusal = refusal
 
 
 class Exchange:

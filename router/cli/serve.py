@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import ctypes
 import gc
+import logging
 import resource
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from time import monotonic
 from time import time as wall_clock  # noqa: TID251 # for what people and other systems read
 
 from engines.registry import ENGINES
+from router import proxy
 from router.app import Router, server
 from router.config import load, read_secrets
 from router.document import ConfigError
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     started = server(router, started_at_s=int(wall_clock()))
     if args.port is not None:
         started.config.port = args.port
+    _say_how_it_runs()
     _collect_less_often()
     _keep_large_buffers()
     started.run()
@@ -76,6 +79,14 @@ def _request_lines(target: str) -> LineWriter | None:
     if target == "off":
         return None
     return LineWriter(STANDARD_OUTPUT if target == "-" else Path(target))
+
+
+def _say_how_it_runs() -> None:
+    """Log whether the hot path is compiled: from its sources each request costs twice as much."""
+    is_compiled = not proxy.__file__.endswith(".py")
+    logging.getLogger("headway").info(
+        "hot path", extra={"compiled": is_compiled, "file": proxy.__file__}
+    )
 
 
 def _collect_less_often() -> None:

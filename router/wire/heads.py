@@ -54,6 +54,33 @@ class RequestHead:
         """What readers of the head concluded from it, each under a name of its own."""
 
 
+class KnownRequest:
+    """A head as it came, around the length of the body, and what was read in it."""
+
+    __slots__ = ("after", "before", "head")
+
+    def __init__(self, before: bytes, after: bytes, head: RequestHead) -> None:
+        self.before = before
+        """Everything up to the first digit of the body's length."""
+        self.after = after
+        """Everything from the last digit on, the empty line included."""
+        self.head = head
+
+    def body_of(self, data: bytes, max_body_bytes: int) -> bytes | None:
+        """Return the body of `data` if it is one whole request with this head."""
+        if not data.startswith(self.before):
+            return None
+        at = len(self.before)
+        end = data.find(b"\r\n", at, at + MAX_LENGTH_DIGITS + 2)
+        if end < 0 or not data.startswith(self.after, end):
+            return None
+        digits = data[at:end]
+        if not digits.isdigit():
+            return None
+        length, start = int(digits), end + len(self.after)
+        return data[start:] if len(data) - start == length <= max_body_bytes else None
+
+
 class KnownRequests:
     """Heads of inference requests that were read and found to be in order.
 
@@ -62,41 +89,42 @@ class KnownRequests:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, RequestHead] = {}
+        self._known: dict[bytes, KnownRequest] = {}
 
-    def find(self, data: bytes, max_body_bytes: int) -> tuple[RequestHead, bytes] | None:
-        """Return the head and body of `data` if it is one whole request with a known head."""
+    def find(self, data: bytes) -> KnownRequest | None:
+        """Return the known head that `data` begins with, so that its body can be looked for.
+
+        Whoever has seen a caller's head before asks that one first: most say the same again.
+        """
         found = _split(data)
-        if found is None:
-            return None
-        key, start, length = found
-        head = self._known.get(key)
-        if head is None or len(data) - start != length or length > max_body_bytes:
-            return None
-        return head, data[start:]
+        return None if found is None else self._known.get(found[0] + found[1])
 
     def learn(self, data: bytes, head: RequestHead, size: int) -> None:
         """Remember the head of `data`, which the parser read as one request of `size` bytes."""
         found = _split(data)
-        if found is None or found[2] != size or len(data) - found[1] != size:
+        if found is None:
             return
-        if found[1] <= MAX_KNOWN_BYTES:
+        before, after, start, length = found
+        if length != size or len(data) - start != size:
+            return
+        if start <= MAX_KNOWN_BYTES:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            self._known[found[0]] = head
+            self._known[before + after] = KnownRequest(before, after, head)
 
 
+MAX_LENGTH_DIGITS = 9
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n", re.IGNORECASE)
 
 
-def _split(data: bytes) -> tuple[bytes, int, int] | None:
-    """Return a head without its body's length, where the body starts, and that length."""
+def _split(data: bytes) -> tuple[bytes, bytes, int, int] | None:
+    """Return a head up to its body's length and after it, where the body starts, and the length."""
     end = data.find(b"\r\n\r\n")
     length = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
     if length is None:
         return None
-    key = data[: length.start(1)] + data[length.end(1) : end]
-    return key, end + 4, int(length[1])
+    start = end + 4
+    return data[: length.start(1)], data[length.end(1) : start], start, int(length[1])
 
 
 def nominated(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -15,7 +15,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
 
 import httptools
@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 from engines.engine import Route
 from router import errors
 from router.settings import Limits
-from router.wire.heads import KnownRequests, RequestHead
+from router.wire.heads import KnownRequest, KnownRequests, RequestHead
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16
@@ -95,8 +95,15 @@ class _State(Enum):
     """Answered and closing: what still comes is dropped."""
 
 
-class Inbound(asyncio.Protocol):
-    """One caller's connection."""
+# A member looked up on its class costs more than a name of this module.
+_IDLE: Final = _State.IDLE
+_HEAD: Final = _State.HEAD
+_BODY: Final = _State.BODY
+_LINGER: Final = _State.LINGER
+
+
+class Inbound:
+    """One caller's connection: an `asyncio.Protocol` by its methods."""
 
     def __init__(
         self,
@@ -115,12 +122,14 @@ class Inbound(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._deadline = math.inf
         self._head_bytes = 0
         self._request = Incoming(RequestHead())
         self._numbered: list[tuple[bytes, bytes]] = []
         self._problem: errors.Problem | None = None
+        self._known: KnownRequest | None = None
+        """The head of the latest request that was known: most callers say the same again."""
         self._whole: bytes | None = None
         """What is being read, where a request begins with it."""
         self._exchange: Exchange | None = None
@@ -161,23 +170,32 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read what came; start a request once it is whole (asyncio)."""
         state = self._state
-        if state is _State.LINGER:
+        if state is _LINGER:
             return
         self._whole = None
-        if state is _State.IDLE and not self._head_bytes and self._problem is None:
-            known = self._door.known.find(data, self._limits.max_body_bytes)
-            if known is None:
-                self._whole = data
-                self._parse(data)
-            else:
-                self._accept(Incoming(known[0]), known[1])
+        if state is _IDLE and not self._head_bytes and self._problem is None:
+            self._read_whole(data)
         else:
             self._parse(data)
         if not self._busy:
             self._go_on()
 
+    def _read_whole(self, data: bytes) -> None:
+        """Read what begins with a request; one whose head is known is not parsed again."""
+        known, most = self._known, self._limits.max_body_bytes
+        body = None if known is None else known.body_of(data, most)
+        if body is None:
+            known = self._door.known.find(data)
+            body = None if known is None else known.body_of(data, most)
+        if known is None or body is None:
+            self._whole = data
+            self._parse(data)
+        else:
+            self._known = known
+            self._accept(Incoming(known.head), body)
+
     def _parse(self, data: bytes) -> None:
-        if self._state is not _State.BODY:
+        if self._state is not _BODY:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -187,7 +205,7 @@ class Inbound(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if self._problem is None:
                 self._problem = _bad_request(f"the request is not valid HTTP/1.1: {error}")
-        if self._state is _State.HEAD and self._head_bytes > self._limits.max_header_bytes:
+        if self._state is _HEAD and self._head_bytes > self._limits.max_header_bytes:
             self._problem = self._problem or errors.headers_too_large(self._limits.max_header_bytes)
 
     def eof_received(self) -> bool:
@@ -220,7 +238,7 @@ class Inbound(asyncio.Protocol):
         now = self._door.clock()
         self._request = Incoming(RequestHead())
         self._numbered = []
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._deadline = now + self._limits.header_timeout_s
 
     def on_url(self, url: bytes) -> None:
@@ -237,7 +255,7 @@ class Inbound(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Judge the head, before any of the body is taken (httptools)."""
         request, parser = self._request, self._parser
-        self._state = _State.BODY
+        self._state = _BODY
         if self._head_bytes > self._limits.max_header_bytes:
             self._measure_head(request)
         self._head_bytes = 0
@@ -292,7 +310,7 @@ class Inbound(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Queue the request (httptools)."""
         request = self._request
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._head_bytes = 0
         if self._problem is not None:
             return
@@ -341,7 +359,7 @@ class Inbound(asyncio.Protocol):
             request = self._queue.popleft()
             request.arrived = self._door.clock()
             self._start(request)
-        elif self._problem is not None and self._state is not _State.LINGER:
+        elif self._problem is not None and self._state is not _LINGER:
             self.refuse(self._problem)
 
     def _start(self, request: Incoming) -> None:
@@ -403,18 +421,18 @@ class Inbound(asyncio.Protocol):
         self._exchange = None
         self._cycle = None
         if not keep_alive or self._last_request:
-            self._state = _State.LINGER
+            self._state = _LINGER
             self._deadline = self._door.clock() + self._limits.keep_alive_s
             self.transport.close()
             return
-        if self._state is _State.IDLE:
+        if self._state is _IDLE:
             self._deadline = self._door.clock() + self._limits.keep_alive_s
         self._go_on()
 
     def refuse(self, problem: errors.Problem) -> None:
         """Answer what could not be read as a request, and close."""
         self.answer(problem.status, errors.headers(problem), errors.body(problem), close=True)
-        self._state = _State.LINGER
+        self._state = _LINGER
         self._deadline = self._door.clock() + LINGER_S
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -459,8 +477,8 @@ class Inbound(asyncio.Protocol):
             return
         if now < self._deadline or self._busy:
             return
-        if self._state is _State.HEAD or self._state is _State.BODY:
-            in_head = self._state is _State.HEAD
+        if self._state is _HEAD or self._state is _BODY:
+            in_head = self._state is _HEAD
             self.refuse(_too_slow(self._request, self._limits, in_head=in_head))
         else:
             self.transport.abort()

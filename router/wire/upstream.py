@@ -73,8 +73,8 @@ def address(url: str, tls: ssl.SSLContext | None) -> Address:
     )
 
 
-class Connection(asyncio.Protocol):
-    """One connection to an engine."""
+class Connection:
+    """One connection to an engine: an `asyncio.Protocol` by its methods."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -284,7 +284,7 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_s):
                 await self._loop.create_connection(
-                    lambda: connection,
+                    lambda: cast("asyncio.Protocol", connection),
                     where.host,
                     where.port,
                     ssl=where.tls,

@@ -1,12 +1,11 @@
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import pytest
 
-from policies import routes
 from policies.facts import RefusalReason, Refuse
 from policies.ordering import Lane
 from policies.policy import Policy
-from policies.routes import Catalogue
+from policies.routes import MOST_ROUTES, Catalogue
 from tests.policies.builders import BULK, FAST, INTERACTIVE, WIDE, ask, refused, state
 
 
@@ -128,17 +127,18 @@ def test_equal_requests_share_a_lane_and_classes_have_their_own():
     assert route.lane(ask(BULK)) is not route.lane(ask(INTERACTIVE))
 
 
-def test_routes_are_remembered_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(routes, "MOST_ROUTES", 2)
-    fleet = catalogue(state(offers=needs(*Need)))
+def test_routes_are_remembered_up_to_a_bound():
+    names = [f"need_{number}" for number in range(MOST_ROUTES)]
+    many = Enum("many", names)  # type: ignore[misc] # mypy wants to see the names
+    fleet = catalogue(state(offers=frozenset(many)))
     first = fleet.route("m", needs())
 
     assert fleet.route("m", needs()) is first
-    for need in Need:
-        fleet.route("m", needs(need))
+    for need in many:
+        fleet.route("m", frozenset({need}))
 
     assert fleet.route("m", needs()) is not first
-    assert len(fleet.models["m"]._routes) <= 2
+    assert len(fleet.models["m"]._routes) <= MOST_ROUTES
 
 
 def test_the_rate_at_which_a_model_is_served_outlives_a_change():

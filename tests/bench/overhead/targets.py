@@ -12,8 +12,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.bench.overhead.tools import BUILD, ROOT, CannotCompile, compiler
+
 DIRECT = "direct"
 HEADWAY = "headway"
+PLAIN = "headway-plain"
+COMPILED = BUILD / "compiled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +128,26 @@ endpoints = [{{ id = "bulk-0", engine = "vllm", url = "{url}", max_in_flight = 4
 """
 
 
-def headway(place: Place) -> list[str]:
+def plain(place: Place) -> list[str]:
     """Write a configuration of two pools, both before the one engine; return the command."""
     path = place.directory / "headway.toml"
     path.write_text(CONFIG.format(place=place, url=f"http://127.0.0.1:{place.engine_port}"))
     return [sys.executable, "-m", "router", "serve", str(path)]
+
+
+def headway(place: Place) -> list[str]:
+    """Compile the router, unless that very source is compiled already; return the command."""
+    made = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise CannotCompile(made.stderr.strip())
+    python, *rest = plain(place)
+    # -P: the modules of the compiled tree, not those of the directory that this runs in.
+    return ["env", f"PYTHONPATH={COMPILED}", python, "-P", *rest]
 
 
 def _never_missing() -> None:
@@ -139,8 +158,10 @@ def _nginx_missing() -> str | None:
     return None if shutil.which("nginx") else "nginx is not on PATH"
 
 
-def _headway_missing() -> str | None:
-    return None if find_spec("router.__main__") else "router/__main__.py does not exist"
+def _compiler_missing() -> str | None:
+    if find_spec("mypyc") is None:
+        return "mypy is not installed; make setup installs it"
+    return None if compiler() else "there is no C compiler on PATH (cc, gcc or clang)"
 
 
 def _uvicorn_version() -> str:
@@ -161,6 +182,7 @@ TARGETS = {
             _uvicorn_version,
             by_default=False,
         ),
-        Target(HEADWAY, "the router", headway, _headway_missing, _uvicorn_version),
+        Target(PLAIN, "the router from its sources", plain, _never_missing, _uvicorn_version),
+        Target(HEADWAY, "the router, compiled", headway, _compiler_missing, _uvicorn_version),
     )
 }

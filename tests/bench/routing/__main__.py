@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,7 +110,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     sections = []
     tables = Console()
     with (
-        ProcessPoolExecutor(os.cpu_count()) as pool,
+        ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool,
         console.status("starting") as status,
     ):
         runner = Runner(pool, status.update)

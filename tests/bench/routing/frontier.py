@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from tests.bench.routing.runs import Job, Runner, Seen
 
-LEAST_RATE: Final = 8.0
-MOST_RATE: Final = 160.0
+LEAST_RATE: Final = 16.0
+MOST_RATE: Final = 200.0
 """Requests a second, between which rates are looked for."""
 K = TypeVar("K")
 StepJob = Callable[[int, int], Job]

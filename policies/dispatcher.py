@@ -14,6 +14,7 @@ from typing import Final
 
 from policies import admission
 from policies.affinity import Affinity, Favourite
+from policies.backlog import LEAST_RETRY_S, MOST_RETRY_S, RANKS, UNKNOWN_RETRY_S
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.facts import (
@@ -30,7 +31,7 @@ from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths
-from policies.ordering import RANKS, Lane, Queue, Ticket, foremost
+from policies.ordering import Lane, Queue, Ticket, foremost
 from policies.placing import BULK, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
@@ -136,7 +137,7 @@ class Dispatcher:
         self._stirred = True
         model = self._catalogue.models.get(ask.facts.model)
         if model is not None:
-            model.drain.ended(now)
+            model.backlog.drains[ask.rank].ended(now, now - flight.sent_at)
         match ending:
             case Ending.COMPLETED:
                 self._completed(flight, prompt_tokens, output_tokens, cached_tokens, trial=trial)
@@ -334,6 +335,19 @@ class Dispatcher:
             flight = self._place(lane, ask, now, ticket.reason)
             if flight is not None:
                 return self._sent(ticket, flight)
+        refusal = self._unwelcome(ticket, now)
+        if refusal is not None:
+            return refusal
+        self._tickets += 1
+        ticket.number = self._tickets
+        self._queue.push(ticket)
+        self._look_again(lane, now)
+        self._count()
+        return Wait(ticket)
+
+    def _unwelcome(self, ticket: Ticket, now: float) -> Refuse | None:
+        """Return why a request had better not wait; None where it may."""
+        ask, backlog = ticket.ask, ticket.lane.backlog
         limits = self.policy.of_class(ask.sla_class)
         waiting = self._queue.by_rank[ask.rank]
         if not ask.facts.wish.may_wait:
@@ -342,12 +356,13 @@ class Dispatcher:
             return admission.late(ask, now, self._back_s(ask, now))
         if waiting >= limits.max_waiting:
             return admission.queue_full(ask, waiting, self._back_s(ask, now))
-        self._tickets += 1
-        ticket.number = self._tickets
-        self._queue.push(ticket)
-        self._look_again(lane, now)
-        self._count()
-        return Wait(ticket)
+        wait_s = backlog.wait_s(ask.rank, now) if ticket.attempt == 1 else None
+        if wait_s is not None and ask.finish_by is not None and now + wait_s > ask.finish_by:
+            left_s = ask.finish_by - now
+            patience_s = max(0.0, left_s - backlog.drains[ask.rank].service_s)
+            back_s = self._back_s(ask, now, patience_s)
+            return admission.overloaded(ask, wait_s, left_s, back_s)
+        return None
 
     def _look_again(self, lane: Lane, now: float) -> None:
         """See to it that a lane is tried again whose requests wait although there is room."""
@@ -383,7 +398,7 @@ class Dispatcher:
     def _given_up(self, flight: Flight, kind: FailureKind, now: float) -> Refuse:
         if kind is FailureKind.BUSY:
             asked = flight.endpoint.health.busy_until - now
-            back_s = min(admission.MOST_RETRY_S, max(admission.LEAST_RETRY_S, asked))
+            back_s = min(MOST_RETRY_S, max(LEAST_RETRY_S, asked))
             return admission.busy(flight.ask.facts.model, flight.attempt, back_s)
         return admission.gave_up(flight.endpoint.id, kind, flight.attempt)
 
@@ -460,10 +475,10 @@ class Dispatcher:
         """Return when it is worth coming back, s."""
         if patience_s is None:
             patience_s = self.policy.of_class(ask.sla_class).max_wait_s
-        ahead = sum(self._queue.by_rank[: ask.rank + 1])
         model = self._catalogue.models.get(ask.facts.model)
-        per_s = 0.0 if model is None else model.drain.per_s(now)
-        return admission.retry_after_s(ahead, per_s, patience_s, self._rng)
+        if model is None:
+            return UNKNOWN_RETRY_S
+        return model.backlog.retry_after_s(ask.rank, patience_s, now, self._rng)
 
 
 def _cost(ask: Ask) -> float:

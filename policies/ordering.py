@@ -10,23 +10,32 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Final
 
+from policies.backlog import RANKS, Backlog
 from policies.classify import Ask
 from policies.facts import Reason
 from policies.fleet import EndpointState, Flight
 from policies.pools import Tier
 
-RANKS: Final = 3
-
 
 class Lane:
     """Requests of one rank that may go to the same endpoints, tenant by tenant."""
 
-    __slots__ = ("_detours", "_late", "_queues", "endpoints", "rank", "tiers", "waiting")
+    __slots__ = (
+        "_detours",
+        "_late",
+        "_queues",
+        "backlog",
+        "endpoints",
+        "rank",
+        "tiers",
+        "waiting",
+    )
 
-    def __init__(self, rank: int, tiers: tuple[Tier, ...]) -> None:
+    def __init__(self, rank: int, tiers: tuple[Tier, ...], backlog: Backlog | None = None) -> None:
         self.rank = rank
+        self.backlog = backlog or Backlog()
+        """Of the model that it is a lane of."""
         self.tiers = tiers
         self.endpoints: tuple[EndpointState, ...] = tuple(
             endpoint for tier in tiers for endpoint in tier.endpoints
@@ -52,11 +61,13 @@ class Lane:
             insort(queue, ticket, key=_urgency)
         ticket.waits = True
         self.waiting += 1
+        self.backlog.came(self.rank, ticket.queued_at)
 
     def remove(self, ticket: "Ticket") -> None:
         """Take one out that waits here, wherever it stands."""
         ticket.waits = False
         self.waiting -= 1
+        self.backlog.went(self.rank)
         if self._late.pop(ticket.number, None) is None:
             tenant = ticket.ask.facts.tenant
             queue = self._queues[tenant]
@@ -97,7 +108,7 @@ class Lane:
                 )
                 for tier in self.tiers
             )
-            detour = Lane(self.rank, tuple(tier for tier in kept if tier.endpoints))
+            detour = Lane(self.rank, tuple(tier for tier in kept if tier.endpoints), self.backlog)
             self._detours[tried] = detour
         return detour
 

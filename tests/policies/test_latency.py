@@ -1,0 +1,60 @@
+"""What is learned of an engine's speed, and how sure it is."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.latency import MOST_PREFILL_SHARE, Bound, LatencyModel
+from policies.policy import LatencyPolicy
+
+PRIOR = LatencyPolicy()
+
+
+def test_before_anything_was_seen_the_prior_speaks():
+    model = LatencyModel(PRIOR)
+
+    assert model.first_token_s(1000, 0, 0) == pytest.approx(2 * 0.0065 + 0.0214)
+    assert model.per_token_s(1, 0, 0.0) == pytest.approx(0.0065 + 11.9e-6)
+
+
+def test_prompts_read_meanwhile_slow_every_token_down_but_never_without_bound():
+    model = LatencyModel(PRIOR)
+
+    alone, half = (model.per_token_s(1, 0, rate) for rate in (0.0, 0.5 / 21.4e-6))
+
+    assert half == pytest.approx(2 * alone)
+    assert model.per_token_s(1, 0, 1e9) == pytest.approx(alone / (1 - MOST_PREFILL_SHARE))
+
+
+def test_what_it_sees_it_learns_unless_it_is_told_not_to():
+    for learns in (True, False):
+        model = LatencyModel(LatencyPolicy(learns=learns))
+        for number in range(300):
+            model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, 0.3, float(number))
+            model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
+
+        assert (model.first_token_s(1000, 1, 0) > 0.2) is learns
+        assert (model.per_token_s(1, 0, 0.0) > 0.015) is learns
+
+
+def test_samples_that_come_together_count_once():
+    model = LatencyModel(PRIOR)
+
+    for number in range(50):
+        model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, number * 1e-4)
+
+    assert model.per_token.samples == 1
+
+
+@given(seed=st.integers(0, 99), sigma=st.floats(0.05, 0.6))
+@settings(max_examples=20, deadline=None)
+def test_nine_in_ten_stay_under_the_bound(seed, sigma):
+    rng, bound, under = Random(seed), Bound(), 0
+    for number in range(4000):
+        ratio = rng.lognormvariate(0.0, sigma)
+        under += number >= 1000 and ratio <= bound.factor
+        bound.learn(ratio)
+
+    assert under / 3000 == pytest.approx(0.9, abs=0.03)

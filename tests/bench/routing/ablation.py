@@ -14,7 +14,7 @@ from tests.bench.routing.conversations import caching, conversations
 from tests.bench.routing.extent import Extent
 from tests.bench.routing.fleets import with_prior
 from tests.bench.routing.mixes import WARM_UP_S, chat, mix_shift, overload, tenants, w1
-from tests.bench.routing.neighbours import others
+from tests.bench.routing.neighbours import SHIFT_RATE, TENANT_RATE, TURNS_RATE, others
 from tests.bench.routing.runs import Job, Runner, Seen
 from tests.bench.routing.sections import Section, Sense, Verdict, percent
 
@@ -70,15 +70,15 @@ def trials(extent: Extent) -> dict[str, Trial]:
     talk = Workload(
         duration_s=extent.search_s,
         warm_up_s=WARM_UP_S,
-        traffic=(chat(110.0, cv=1.0, name="conversations"),),
+        traffic=(chat(TURNS_RATE, cv=1.0, name="conversations"),),
     )
     return {
         "W1, 90/s, TGI's defaults": Trial(classic, w1(90.0, extent.search_s)),
         "W1, 90/s": Trial(chunking, w1(90.0, extent.search_s)),
         "all vLLM, 90/s": Trial(vllm, w1(90.0, extent.search_s)),
         "overload": Trial(chunking, overload(95.0, 0.8, 1.2, 30.0, 90.0, 120.0)),
-        "tenants": Trial(chunking, tenants(70.0, extent.search_s, 10.0), of_others=True),
-        "mix shift": Trial(chunking, mix_shift(60.0, extent.search_s)),
+        "tenants": Trial(chunking, tenants(TENANT_RATE, extent.search_s, 10.0), of_others=True),
+        "mix shift": Trial(chunking, mix_shift(SHIFT_RATE, extent.search_s)),
         "start of 3 x": Trial(chunking, w1(80.0, extent.search_s), prior=3.0),
         "start of 1/3": Trial(classic, w1(80.0, extent.search_s), prior=1 / 3),
         "code bursts": Trial(chunking, load_workload("code_bursts")),

@@ -20,14 +20,17 @@ from router.workload.stream import targets_of
 
 BLOCK_TOKENS: Final = 512
 ASSISTANTS: Final = 8
-SYSTEM_BLOCKS: Final = 2
+SYSTEM_BLOCKS: Final = 1
 MEAN_TURNS: Final = 6.0
-MEAN_QUESTION_TOKENS: Final = 250.0
+MEAN_QUESTION_TOKENS: Final = 700.0
+"""A pasted file or page now and then."""
 MEAN_ANSWER_TOKENS: Final = 200.0
 MEAN_PAUSE_S: Final = 12.0
 """Between two turns: reading the answer and thinking of the next question."""
-MOST_TOKENS: Final = 12_000
+MOST_TOKENS: Final = 14_000
 """A conversation ends before its prompt is longer."""
+BEFORE_S: Final = 100.0
+"""So long before the first request conversations have begun: most are under way by then."""
 
 
 def conversations(workload: Workload, seed: int) -> Iterator[Offer]:
@@ -41,7 +44,7 @@ def conversations(workload: Workload, seed: int) -> Iterator[Offer]:
         Random(f"{seed}/begins"),
         traffic.cv,
         [(0.0, (traffic.rate or 0.0) / MEAN_TURNS)],
-        workload.duration_s,
+        BEFORE_S + workload.duration_s,
     )
     targets = targets_of(traffic, traffic.sla_class)
     coming: list[tuple[float, int, Offer]] = []
@@ -54,9 +57,10 @@ def conversations(workload: Workload, seed: int) -> Iterator[Offer]:
                 heappush(coming, (turn.at_s, order, replace(turn, targets=targets)))
             begin_s = next(begins, None)
             continue
-        at_s, _, offer = heappop(coming)
-        if at_s < workload.duration_s:
-            yield replace(offer, number=number)
+        _, _, offer = heappop(coming)
+        at_s = offer.at_s - BEFORE_S
+        if 0.0 <= at_s < workload.duration_s:
+            yield replace(offer, number=number, at_s=at_s)
             number += 1
 
 

@@ -21,7 +21,7 @@ from tests.bench.routing.runs import Job, Runner, all_hold
 from tests.bench.routing.sections import Section, Sense, Verdict
 
 W1_RATE: Final = 90.0
-SHIFT_RATE: Final = 60.0
+SHIFT_RATE: Final = 90.0
 MOST_ENGINES: Final = 24
 LEAST_SAVED: Final = 0.3
 PREDICTABLE_SHARE: Final = 1 / 3

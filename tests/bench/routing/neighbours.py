@@ -17,10 +17,10 @@ from tests.bench.routing.sections import Section, Sense, Verdict, milliseconds, 
 
 FLEET: Final = "h100-8b"
 CACHING_FLEET: Final = "h100-8b-vllm"
-TENANT_RATE: Final = 70.0
+TENANT_RATE: Final = 100.0
 FLOOD: Final = 10.0
-TURNS_RATE: Final = 110.0
-SHIFT_RATE: Final = 60.0
+TURNS_RATE: Final = 70.0
+SHIFT_RATE: Final = 90.0
 SHIFT_S: Final = 200.0
 MOST_LOST: Final = 0.03
 MOST_HITS_LOST: Final = 0.05

@@ -17,7 +17,7 @@ from tests.bench.routing.fleets import (
 )
 from tests.bench.routing.frontier import Search, fewest_engines
 from tests.bench.routing.mixes import WARM_UP_S, chat, mix_shift, one_class, summaries, w1
-from tests.bench.routing.runs import Job, Runner, all_hold
+from tests.bench.routing.runs import MOST_BULK_WAIT_S, Job, Runner, all_hold
 from tests.bench.routing.sections import Section, Sense, Verdict
 
 W1_RATE: Final = 90.0
@@ -120,11 +120,11 @@ def cost_section(runner: Runner, extent: Extent) -> Section:
     return Section(
         line=5,
         name="cost",
-        title="Fewest engines with which 99 % of both classes are in time",
+        title="Fewest engines that keep 99 % of both classes in time",
         headings=("load", "policy", "engines", "$ for 1M output tokens"),
         rows=rows,
         note=(
-            f"${USD_PER_HOUR:g} for an engine's hour; a third of the engines of one fleet"
+            f"And 90 % of bulk begun within {MOST_BULK_WAIT_S:g} s. ${USD_PER_HOUR:g} for an engine's hour; a third of the engines of one fleet"
             " predictable. Pools apart: each as large as its class needs at its own most, by"
             " itself, least busy engine first."
         ),

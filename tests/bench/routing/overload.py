@@ -11,7 +11,7 @@ from router.simulation.fleet import load_fleet
 from tests.bench.routing.extent import Extent
 from tests.bench.routing.frontier import Search, highest_rates
 from tests.bench.routing.mixes import overload
-from tests.bench.routing.runs import GOOD, Job, Runner, Seen, all_hold
+from tests.bench.routing.runs import GOOD, MOST_BULK_WAIT_S, Job, Runner, Seen, all_hold
 from tests.bench.routing.sections import Section, Sense, Verdict, percent
 
 FLEET: Final = "h100-8b"
@@ -96,7 +96,7 @@ def overload_section(runner: Runner, extent: Extent) -> Section:
         rows=rows,
         note=(
             "Capacity: the highest rate, arrivals Poisson, at which 99 % of both classes are in"
-            f" time. {BEFORE:g} of it, from {FROM_S:g} s to {UNTIL_S:g} s more. Refused callers"
+            f" time and 90 % of bulk has begun within {MOST_BULK_WAIT_S:g} s. {BEFORE:g} of it, from {FROM_S:g} s to {UNTIL_S:g} s more. Refused callers"
             " come back when they were told to, three times at most; their returns are not among"
             " those of the table."
         ),

@@ -141,7 +141,7 @@ def wrong_section(runner: Runner, extent: Extent) -> Section:
     }
     verdicts = [
         Verdict(
-            f"a start {_times(factor)}: median error of TTFT from request {SETTLED_AFTER} on",
+            f"predictions that start {_times(factor)}: median error of TTFT from request {SETTLED_AFTER} on",
             pieces[factor][-1],
             Sense.AT_MOST,
             MOST_ERROR,
@@ -165,7 +165,9 @@ def wrong_section(runner: Runner, extent: Extent) -> Section:
 
 
 def _times(factor: float) -> str:
-    return f"{factor:g} times" if factor >= 1 else f"1/{1 / factor:g} of it"
+    if factor == 1.0:
+        return "as measured"
+    return f"{factor:g} times too long" if factor > 1 else f"{1 / factor:g} times too short"
 
 
 def _errors(seen: Sequence[Seen], from_n: int) -> float | None:

@@ -21,7 +21,7 @@ from tests.bench.routing.sections import Section, Sense, Verdict, percent
 WHOLE: Final = "headway"
 NOT_NAMED_SO: Final = ("by_requests",)
 """Ablations besides those whose name begins with `no_`."""
-SEEDS: Final = 2
+SEEDS: Final = 1
 LEAST_GAIN: Final = 0.5
 """Points, of a hundred, below which a gain is taken for chance."""
 

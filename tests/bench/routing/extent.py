@@ -11,9 +11,9 @@ class Extent:
     seeds: Sequence[int] = (1, 2, 3)
     search_s: float = 100.0
     """Of each run in the search for a highest rate."""
-    steady_s: float = 200.0
+    steady_s: float = 150.0
     """Of each run whose bulk tokens are counted."""
-    rung: float = 1.03
+    rung: float = 1.05
     """Ratio of one rate to the next below it, in searches."""
     decision_runs: int = 60
 

@@ -25,11 +25,11 @@ from tests.bench.routing.watched import Prediction
 KINDS: Final[dict[str, tuple[dict[str, Any], float]]] = {
     "vllm": (VLLM, 60.0),
     "tgi": (CHUNKING_TGI, 60.0),
-    "tgi, classic": (CLASSIC_TGI, 45.0),
+    "tgi, classic": (CLASSIC_TGI, 35.0),
     "sglang": (SGLANG, 60.0),
-    "llamacpp": (LLAMACPP, 45.0),
+    "llamacpp": (LLAMACPP, 20.0),
 }
-"""Engines, and the requests a second that six of them are given."""
+"""Engines, and the requests a second that six of them are given: no more than they keep in time."""
 FACTORS: Final = (1 / 3, 1.0, 3.0)
 WRONG_FLEET: Final = "h100-8b"
 WRONG_RATE: Final = 60.0

@@ -31,6 +31,7 @@ BOUNDS: Final = {"round_robin": 1.5, "least_busy": 1.3, "two_choices_tokens": 1.
 """Ratio of headway's highest rate to each other's."""
 FAIR_BOUND: Final = 1.15
 BULK_BOUND: Final = 0.95
+STEADY_SEEDS: Final = 1
 COOL_DOWN_S: Final = 60.0
 """Bulk's deadline: what waits at the end is served while as much as ever comes after it."""
 
@@ -79,7 +80,7 @@ def w1_section(runner: Runner, extent: Extent) -> Section:
         extent.rung,
     )
     headway = {case.fleet: rates[case] for case in listed if case.contender.name == "headway"}
-    steady = [(case, seed) for case in listed for seed in extent.seeds[:2]]
+    steady = [(case, seed) for case in listed for seed in extent.seeds[:STEADY_SEEDS]]
     runs = runner.runs(
         (steady_job(case, extent, headway[case.fleet] or 1.0, seed) for case, seed in steady),
         "bulk at headway's highest rate",

@@ -89,6 +89,11 @@ bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load gener
 	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
+.PHONY: bench-routing
+bench-routing: $(TEST_STAMP) ## Measure what routing buys, on simulated engines (twelve minutes)
+	$(say) "Measuring what routing buys"
+	@$(BIN)/python -m tests.bench.routing $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"

@@ -72,9 +72,16 @@ def arrival_of(size: int, request: RequestFacts) -> Callable[[], None]:
     return run
 
 
+def run_costs_us(
+    make: Callable[[], Callable[[], None]], number: int = REQUESTS, runs: int = RUNS
+) -> list[float]:
+    """Time of one call, by run; `make` gives each run a fresh state."""
+    return [Timer(make(), timer=process_time).timeit(number) / number * 1e6 for _ in range(runs)]
+
+
 def cost_us(make: Callable[[], Callable[[], None]], number: int = REQUESTS) -> str:
-    """Time of one call; `make` gives each run a fresh state."""
-    runs = [Timer(make(), timer=process_time).timeit(number) / number * 1e6 for _ in range(RUNS)]
+    """Time of one call: median and least of many runs."""
+    runs = run_costs_us(make, number)
     return f"{median(runs):5.1f} µs ({min(runs):4.1f})"
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from math import inf
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from engines.emulator.core import Detail, EmulatedEngine
 from engines.emulator.jobs import Failed, Finished, Job, Refused, Tokens
@@ -71,7 +72,7 @@ def host_of(engine: str) -> Profile:
     profile stands in the middle. Where a start was not seen idle, it is as much slower there. Steps
     beyond a small engine's own CUDA graphs were seen of one engine alone: the profile is that one.
     """
-    changes = {}
+    changes: dict[str, Any] = {}
     for name in ("captured", "large"):
         usual: Launch = getattr(H100_8B, name)
         busy_s, idle_s = _launches().get((engine, name), (usual.busy_s, None))

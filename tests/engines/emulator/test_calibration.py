@@ -9,7 +9,8 @@ import pytest
 from engines.emulator.profiles import H100_8B
 from engines.emulator.timing import Clockwork
 from tests.bench import calibration, gpu_load
-from tests.bench.calibration import DATA, Comparison, Verdict, compare, explained
+from tests.bench.calibration import Comparison, Verdict, compare, explained
+from tests.bench.gpu_load import DATA
 
 ROWS = {row.name: row for row in calibration.rows()}
 QUICK = (

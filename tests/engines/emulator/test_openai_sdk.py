@@ -1,20 +1,19 @@
 """OpenAI's own client, unchanged, against every emulated kind."""
 
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import openai
 import pytest
 
 from engines.engine import Kind
-from tests.engines.emulator.serving import FULL, KNOBS, Desk, desk
+from tests.engines.emulator.serving import FULL, KNOBS, desk
 
 ALL = pytest.mark.parametrize("kind", KNOBS, ids=str)
 HELLO = [{"role": "user", "content": "hello there"}]
 
 
 @asynccontextmanager
-async def library(at: Desk) -> AsyncIterator[openai.AsyncOpenAI]:
+async def library(at):
     """Return a client that asks once."""
     async with openai.AsyncOpenAI(
         base_url=f"{at.server.url}/v1", api_key="none", max_retries=0, timeout=10.0

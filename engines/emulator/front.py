@@ -103,7 +103,7 @@ class ApiServer:
         work_s, free_s = tokens * self.event_s, self._free_s
         begun: list[float] = []
         for now in times:
-            at_s = max(free_s, now)
+            at_s = free_s if free_s > now else now  # noqa: FURB136 (`max` costs thrice)
             begun.append(at_s)
             free_s = at_s + work_s
         self._free_s = free_s

@@ -311,8 +311,9 @@ async def test_a_stream_is_kept_alive_by_nothing_where_that_is_off():
         assert b"\n:" not in (await task).content
 
 
-async def test_a_head_waits_for_the_first_token_where_the_kinds_does():
-    async with desk(Kind.LLAMACPP) as late, desk(Kind.VLLM) as early:
+@pytest.mark.parametrize("kind", [Kind.LLAMACPP, Kind.SGLANG], ids=str)
+async def test_a_head_waits_for_the_first_token_where_the_kinds_does(kind):
+    async with desk(kind) as late, desk(Kind.VLLM) as early:
         for at, begins in ((late, False), (early, True)):
             await at.switch(hang=True)
             body = {"messages": [{"role": "user", "content": "x"}], "stream": True}

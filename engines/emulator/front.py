@@ -7,11 +7,31 @@ from operator import sub
 from engines.emulator.profiles import Front
 from engines.emulator.sequence import Sequence
 
+_TOGETHER_TURNS = 2.0
+"""Requests that come so few turns apart go on together: each task that is ready runs once a turn."""
+_STEEPNESS = 3
+"""A request waits the longer the less time the server has left between tokens: the share that it
+spends on them, to this power, is how often a turn has to wait for a whole step's. Fitted to first
+tokens at 60 to 250 streams."""
+_TOGETHER = 16
+"""Most that do: of 128 that came at once, a step of the measured engines met 16 to 50."""
+
 
 class ApiServer:
     """A single process, first come first served: requests in, tokens out."""
 
-    __slots__ = ("_costs", "_free_s", "_latest_s", "event_s", "incoming")
+    __slots__ = (
+        "_busy",
+        "_costs",
+        "_free_s",
+        "_group",
+        "_group_s",
+        "_latest_s",
+        "_sent_s",
+        "_turn_s",
+        "event_s",
+        "incoming",
+    )
 
     def __init__(self, costs: Front) -> None:
         self._costs = costs
@@ -20,6 +40,16 @@ class ApiServer:
         self._free_s = -inf
         self._latest_s = -inf
         """When the engine has the request that came last."""
+        self._group = 0
+        """How many of `incoming` get to the engine together with the last of them."""
+        self._group_s = -inf
+        """When the first of these came."""
+        self._sent_s = -inf
+        """When the latest step was done whose tokens were sent."""
+        self._turn_s = 0.0
+        """Work on that step's tokens: how long one turn of the event loop takes meanwhile."""
+        self._busy = 0.0
+        """Share of its time that it spends on tokens, 0..1, as of the latest two steps."""
         self.event_s = costs.event_s
         """Work per streamed token."""
 
@@ -29,8 +59,20 @@ class ApiServer:
         work_s = costs.accept_s + costs.accept_per_token_s * sequence.prompt
         self._free_s = max(self._free_s, now) + work_s
         transit_s = costs.transit_s + costs.transit_per_token_s * sequence.prompt
+        transit_s += costs.turns * self._busy**_STEEPNESS * self._turn_s
         self._latest_s = max(self._latest_s, self._free_s + transit_s)
-        self.incoming.append((self._latest_s, sequence))
+        incoming = self.incoming
+        if (
+            not costs.turns
+            or self._group >= _TOGETHER
+            or now >= self._group_s + _TOGETHER_TURNS * self._turn_s
+        ):
+            self._group_s, self._group = now, 0
+        self._group = min(self._group, len(incoming))
+        for index in range(len(incoming) - self._group, len(incoming)):
+            incoming[index] = (self._latest_s, incoming[index][1])
+        incoming.append((self._latest_s, sequence))
+        self._group += 1
 
     def next_ready_s(self) -> float:
         """Return when the engine has its next request; infinite where none is coming."""
@@ -51,7 +93,9 @@ class ApiServer:
     def send(self, now: float, tokens: int) -> float:
         """Send out one step's tokens; return when it turns to them."""
         begun_s = max(self._free_s, now)
-        self._free_s = begun_s + tokens * self.event_s
+        work_s = tokens * self.event_s
+        self._free_s = begun_s + work_s
+        self._note(now - self._sent_s, now, work_s)
         return begun_s
 
     def send_all(self, times: list[float], tokens: int) -> list[float]:
@@ -59,11 +103,18 @@ class ApiServer:
         work_s, free_s = tokens * self.event_s, self._free_s
         begun: list[float] = []
         for now in times:
-            at_s = max(free_s, now)
+            at_s = free_s if free_s > now else now  # noqa: FURB136 (`max` costs thrice)
             begun.append(at_s)
             free_s = at_s + work_s
         self._free_s = free_s
+        before_s = times[-2] if len(times) > 1 else self._sent_s
+        self._note(times[-1] - before_s, times[-1], work_s)
         return begun
+
+    def _note(self, interval_s: float, now: float, work_s: float) -> None:
+        """Remember how busy the latest step kept it, `interval_s` after the one before."""
+        self._busy = work_s / interval_s if interval_s > work_s else 1.0
+        self._turn_s, self._sent_s = work_s, now
 
     def open(self, prompt_tokens: int) -> float:
         """Begin an answer, after what is being sent; return when its first token is out."""

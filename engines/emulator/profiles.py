@@ -50,6 +50,9 @@ class Front:
     """Work on the first token."""
     open_per_token_s: float = 0.0
     """Latency of the first token that keeps nobody busy, per prompt token."""
+    turns: float = 0.0
+    """Turns of the event loop that a request takes on its way to the engine, and its first token
+    on the way back. The busier the server is with tokens, the more of them wait for a step's."""
     event_s: float = 0.0
     """Work per streamed token."""
     close_s: float = 0.0
@@ -103,6 +106,7 @@ _H100_FRONT = Front(
     transit_per_token_s=0.9e-6,
     open_s=0.0012,
     open_per_token_s=1.0e-6,
+    turns=10.0,
     event_s=0.000072,
     close_s=0.0015,
 )
@@ -129,7 +133,12 @@ logs of vLLM 0.26.0."""
 
 _MODEST_HICCUPS = Hiccups(share=0.001, tail=((1.0, 0.02), (0.0, 0.05)))
 _MODEST_FRONT = Front(
-    accept_s=0.002, accept_per_token_s=2e-6, open_s=0.001, event_s=0.000046, close_s=0.0008
+    accept_s=0.002,
+    accept_per_token_s=2e-6,
+    open_s=0.001,
+    turns=10.0,
+    event_s=0.000046,
+    close_s=0.0008,
 )
 
 A100_8B = Profile(

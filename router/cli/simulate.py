@@ -1,6 +1,7 @@
 """`headway simulate`: try policies on a trace, in virtual time."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -26,7 +27,8 @@ from router.simulation import fleet as fleets
 from router.simulation.conditions import USUAL, Conditions
 from router.simulation.contenders import CONTENDERS, Contender, contender
 from router.simulation.fleet import load_fleet
-from router.simulation.run import Grid, Run, sweep
+from router.simulation.parallel import sweep_on
+from router.simulation.run import Grid, Run
 from router.workload.load import WORKLOAD
 from router.workload.rows import TraceError
 from router.workload.stream import nominal_rate
@@ -39,6 +41,7 @@ example:
   headway simulate --fleet h100-8b-classic-tgi --policy headway,least_busy,round_robin,hard_split \\
       --rate 42:77:7 --seeds 3 --picture attainment.svg
       attainment over the rate, the same requests for each policy, with 95 % intervals
+      (--jobs 0 uses every processor)
   headway simulate --policy headway.toml,headway --workload mine.toml --fleet mine-too.toml --json
 
 Attainment is the share of all offered requests whose answer came whole and met its targets.
@@ -61,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scrape", type=float, default=USUAL.scrape_s, help="interval between gauges, s"
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at a time, each on a processor of its own; 1 by default, 0 for all processors."
+        " The results are the same",
+    )
     add_report_arguments(parser)
 
 
@@ -69,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_report_arguments(args)
         grid = _grid(args)
-        found = document(grid, _simulate(grid))
+        found = document(grid, _simulate(grid, _jobs(args.jobs)))
     except (ConfigError, TraceError, ChartsMissing, ValueError) as error:
         sentences = error.sentences() if isinstance(error, ConfigError) else [str(error)]
         sys.stderr.writelines(f"headway simulate: {sentence}\n" for sentence in sentences)
@@ -104,7 +114,13 @@ def _grid(args: argparse.Namespace) -> Grid:
     )
 
 
-def _simulate(grid: Grid) -> list[Run]:
+def _jobs(jobs: int) -> int:
+    if jobs < 0:
+        raise ValueError(f"--jobs must be 1 or more, or 0 for all processors, not {jobs}")
+    return jobs or len(os.sched_getaffinity(0))
+
+
+def _simulate(grid: Grid, jobs: int) -> list[Run]:
     """Run everything, with a bar on standard error."""
     screen = Console(stderr=True)
     columns = (
@@ -121,7 +137,7 @@ def _simulate(grid: Grid) -> list[Run]:
         def seen(name: str, at_s: float) -> None:
             bar.update(task, description=name, completed=len(runs) * duration_s + at_s)
 
-        runs.extend(sweep(grid, seen))
+        runs.extend(sweep_on(jobs, grid, seen))
     return runs
 
 

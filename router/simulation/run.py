@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.measure.tally import Tally
 from router.simulation.conditions import USUAL, Conditions, Observed
@@ -66,6 +66,22 @@ class Grid:
         """How many runs that is."""
         return len(self.contenders) * len(self.rates) * len(self.seeds)
 
+    @property
+    def points(self) -> Iterator["Point"]:
+        """The runs in their order."""
+        for rate in self.rates:
+            for contender in self.contenders:
+                for seed in self.seeds:
+                    yield Point(rate, contender, seed)
+
+
+class Point(NamedTuple):
+    """One run of a grid."""
+
+    rate: float
+    contender: Contender
+    seed: int
+
 
 def sweep(
     grid: Grid, seen: Callable[[str, float], None] = lambda _name, _at_s: None
@@ -74,15 +90,21 @@ def sweep(
 
     `seen` is told which contender is how far, s, now and then.
     """
-    for rate in grid.rates:
-        offered = at_rate(grid.workload, rate)
-        for contender in grid.contenders:
-            for seed in grid.seeds:
+    for point in grid.points:
+        yield run_point(grid, point, seen)
 
-                def progress(at_s: float, name: str = contender.name) -> None:
-                    seen(name, at_s)
 
-                tally, observed = run_once(
-                    grid.fleet, contender, offered, seed, conditions=grid.conditions, seen=progress
-                )
-                yield Run(contender.name, rate, seed, tally, observed)
+def run_point(
+    grid: Grid, point: Point, seen: Callable[[str, float], None] = lambda _name, _at_s: None
+) -> Run:
+    """Return what came of one run of a grid."""
+    rate, contender, seed = point
+    tally, observed = run_once(
+        grid.fleet,
+        contender,
+        at_rate(grid.workload, rate),
+        seed,
+        conditions=grid.conditions,
+        seen=lambda at_s: seen(contender.name, at_s),
+    )
+    return Run(contender.name, rate, seed, tally, observed)

@@ -175,8 +175,11 @@ class World:
     # What the engines do
 
     def _next_machine(self) -> tuple[Machine, float]:
-        machine = min(self._list, key=_event_time)
-        return machine, machine.next_event_at
+        soonest, at = self._list[0], inf
+        for machine in self._list:  # asked for every event: `min` with a key costs twice as much
+            if machine.next_event_at < at:
+                soonest, at = machine, machine.next_event_at
+        return soonest, at
 
     def _attend(self, machine: Machine, now: float) -> None:
         """Take in what an engine has to tell by `now`."""
@@ -322,7 +325,3 @@ class World:
             self.observed.steps += gauges.steps
             self.observed.preemptions += gauges.preemptions
             self.observed.cached_tokens += gauges.cached_tokens
-
-
-def _event_time(machine: Machine) -> float:
-    return machine.next_event_at

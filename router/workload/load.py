@@ -44,8 +44,8 @@ def load_workload(name: str) -> Workload:
 
 def trace_path(name: str) -> Path:
     """Return the file of a built-in trace by name, else the path that the name is."""
-    built_in = _TRACES / f"{name}.csv.gz"
-    return built_in if built_in.exists() else Path(name)
+    built_in = (_TRACES / f"{name}{suffix}" for suffix in (".csv.gz", ".jsonl.gz"))
+    return next((path for path in built_in if path.exists()), Path(name))
 
 
 def _beside(traffic: Traffic, folder: Path) -> Traffic:

@@ -28,6 +28,11 @@ class TraceError(ValueError):
     def __init__(self, path: Path, line: int | None, message: str) -> None:
         where = path.name if line is None else f"{path.name}, line {line}"
         super().__init__(f"{where}: {message}")
+        self._made_of = path, line, message
+
+    def __reduce__(self) -> tuple[type["TraceError"], tuple[Path, int | None, str]]:
+        """Let it go from one process to another."""
+        return type(self), self._made_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 One after the other: the emulated GPU against the measured one, the speed of the simulation, the
 simulation against the router over sockets, the load generator against itself and a public one. All
-are run, whatever comes of the first; exits with 1 where one falls short. Twelve minutes, and
-five more at the first time, when the public load generator is installed. A machine that is busy
-otherwise makes the last two not valid.
+are run, whatever comes of the first; exits with 1 where one falls short. Eleven minutes, and
+five more at the first time, when the public load generator is installed; `--only` runs some. A
+machine that is busy otherwise makes the last two not valid.
 """
 
 import argparse
@@ -24,10 +24,17 @@ class Part:
     title: str
     quick: tuple[str, ...] = ()
     """Its arguments where a look is enough."""
+    whole: tuple[str, ...] = ()
+    """Its arguments else."""
 
 
 PARTS: Final = (
-    Part("calibration", "The emulated H100 against the measured one", ("--runs", "3")),
+    Part(
+        "calibration",
+        "The emulated H100 against the measured one",
+        quick=("--runs", "3"),
+        whole=("--runs", "9", "--jobs", "2"),
+    ),
     Part("simulation_speed", "The speed of the simulation"),
     Part("anchors", "The simulation against the router over sockets", ("--quick",)),
     Part("generator", "The load generator against itself and a public one", ("--quick",)),
@@ -44,7 +51,7 @@ def run(parts: Sequence[Part], *, quick: bool, status_of: Callable[[list[str]], 
         sys.stdout.write(f"\n== {part.title} (tests.bench.{part.module})\n")
         sys.stdout.flush()
         command = [sys.executable, "-m", f"tests.bench.{part.module}"]
-        command += part.quick if quick else ()
+        command += part.quick if quick else part.whole
         began_s = time.monotonic()
         status = status_of(command)
         sys.stdout.write(f"took {time.monotonic() - began_s:.0f} s\n")
@@ -63,8 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="short runs: a look, no figure")
+    names = [part.module for part in PARTS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="these parts")
     options = parser.parse_args(arguments)
-    short = run(PARTS, quick=options.quick, status_of=_status)
+    parts = [part for part in PARTS if part.module in options.only]
+    short = run(parts, quick=options.quick, status_of=_status)
     sys.stdout.writelines(f"falls short: {title}\n" for title in short)
     if not short:
         sys.stdout.write("\nEverything holds.\n")

@@ -1,15 +1,19 @@
 """The load that the H100 was measured under, sent to an emulated engine in virtual time."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 from random import Random
+from typing import Any
 
 from engines.emulator.core import Detail, EmulatedEngine
 from engines.emulator.jobs import Failed, Finished, Job, Refused, Tokens
-from engines.emulator.profiles import H100_8B
+from engines.emulator.profiles import H100_8B, Launch, Profile
 from engines.emulator.spec import EngineSpec, Policy, Vllm
 
 ENGINES = {
@@ -18,6 +22,7 @@ ENGINES = {
     "B2": Vllm(scheduling_policy=Policy.PRIORITY, max_num_batched_tokens=2048),
     "D": Vllm(scheduling_policy=Policy.PRIORITY),
 }
+DATA = Path(__file__).parent.parent / "data" / "gpu"
 TURNAROUND_S = 0.0005
 """From an answer's end to a closed-loop client's next request."""
 
@@ -47,6 +52,36 @@ class Figures:
     output_rate: float
 
 
+@cache
+def _launches() -> dict[tuple[str, str], tuple[float, float | None]]:
+    """Return the measured medians of launches by engine and class: busy and, where known, idle, s."""
+    with (DATA / "launches.csv").open() as file:
+        return {
+            (row["engine"], row["class"]): (
+                float(row["p50"]) / 1e3,
+                float(row["idle_p50"]) / 1e3 if row["idle_p50"] else None,
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def host_of(engine: str) -> Profile:
+    """Return the profile with the launches as this engine's process made them.
+
+    From one start of the same engine to the next the host is up to a quarter slower or faster; the
+    profile stands in the middle. Where a start was not seen idle, it is as much slower there. Steps
+    beyond a small engine's own CUDA graphs were seen of one engine alone: the profile is that one.
+    """
+    changes: dict[str, Any] = {}
+    for name in ("captured", "large"):
+        usual: Launch = getattr(H100_8B, name)
+        busy_s, idle_s = _launches().get((engine, name), (usual.busy_s, None))
+        if idle_s is None:
+            idle_s = usual.idle_s * busy_s / usual.busy_s
+        changes[name] = replace(usual, busy_s=busy_s, idle_s=idle_s)
+    return replace(H100_8B, **changes)
+
+
 class Client:
     """Sends requests to one engine and writes down what came back."""
 
@@ -54,7 +89,7 @@ class Client:
         self.rng = Random(seed + 1000)
         self.requests: list[Request] = []
         self._engine = EmulatedEngine(
-            EngineSpec(H100_8B, ENGINES[engine]), Random(seed), Detail.TOKENS
+            EngineSpec(host_of(engine), ENGINES[engine]), Random(seed), Detail.TOKENS
         )
         self._due: list[tuple[float, int, Request, Job]] = []
         self._count = 0
@@ -181,18 +216,38 @@ def closed(engine: str, clients: int, seed: int) -> Figures:
     return client.figures("x", 0.0 if clients == 1 else 1.0 + 0.013 * clients, 13.0)
 
 
-def poisson(engine: str, rate: float, means: tuple[float, float], seed: int) -> Figures:
-    """Lengths exponential around `means`, prompt and output tokens."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What was offered for a while."""
+
+    length_s: float
+    requests: int
+    prompt_tokens: int
+    """Of all of them."""
+
+
+def poisson(engine: str, slots: Sequence[Slot], output_tokens: int, seed: int) -> Figures:
+    """Send what was really offered slot by slot, and `output_tokens` in all.
+
+    Within a slot requests come at random; lengths are exponential, scaled to these sums.
+    """
     client = Client(engine, seed)
-    rng, (prompt, output) = client.rng, means
-    client.poisson(
-        "x",
-        rate,
-        lambda: (exponential(rng, prompt, 8, 7000), exponential(rng, output, 2, 1000)),
-        20.0,
-    )
+    rng, begun_s = client.rng, 0.0
+    outputs = _scaled(rng, sum(slot.requests for slot in slots), output_tokens, 2, 1000)
+    for slot in slots:
+        prompts = _scaled(rng, slot.requests, slot.prompt_tokens, 8, 7000)
+        for at, prompt in zip(sorted(rng.random() for _ in prompts), prompts, strict=True):
+            client.send(begun_s + at * slot.length_s, "x", (prompt, outputs.pop()))
+        begun_s += slot.length_s
     client.run(45.0)
-    return client.figures("x", 3.0, 20.0)
+    return client.figures("x", 3.0, begun_s)
+
+
+def _scaled(rng: Random, count: int, total: int, low: int, high: int) -> list[int]:
+    """Draw lengths that are exponential and have a given sum, but for rounding and bounds."""
+    drawn = [rng.expovariate(1.0) for _ in range(count)]
+    factor = total / sum(drawn) if drawn else 0.0
+    return [max(low, min(high, round(factor * each))) for each in drawn]
 
 
 def _interactive(client: Client, until: float) -> None:
@@ -215,13 +270,17 @@ def mixed(engine: str, bulk: int, seed: int, *, priority: bool = False) -> tuple
     return client.figures("int", start, end), client.figures("bulk", start, end)
 
 
-def burst(engine: str, seed: int, *, priority: bool) -> tuple[Figures, float]:
+def burst(
+    engine: str, seed: int, *, mean_prompt: float = 3000.0, priority: bool
+) -> tuple[Figures, float]:
     """Interactive traffic and 128 bulk prompts at once; figures and the rate of bulk output."""
     client = Client(engine, seed)
     start, end = 4.0, 25.0
     _interactive(client, end)
-    for _ in range(128):
-        client.send(start, "bulk", (client.rng.randint(1500, 4500), 256), 5 if priority else 0)
+    drawn = [client.rng.randint(1500, 4500) for _ in range(128)]
+    factor = mean_prompt * len(drawn) / sum(drawn)
+    for prompt in drawn:
+        client.send(start, "bulk", (round(factor * prompt), 256), 5 if priority else 0)
     client.run(end + 20.0)
     last = max(request.times[-1] for request in client.requests if request.kind == "bulk")
     return client.figures("int", start, end), 128 * 256 / (last - start)

@@ -23,7 +23,7 @@ def test_all_parts_are_run_in_order_whatever_comes_of_the_first():
     short = run(PARTS, quick=False, status_of=status_of)
 
     assert [command[1:] for command in commands] == [
-        ["-m", "tests.bench.calibration"],
+        ["-m", "tests.bench.calibration", "--runs", "9", "--jobs", "2"],
         ["-m", "tests.bench.simulation_speed"],
         ["-m", "tests.bench.anchors"],
         ["-m", "tests.bench.generator"],
@@ -48,3 +48,16 @@ def test_the_command_fails_where_a_part_does(status, ends_with, monkeypatch, cap
 
     assert engines.main(["--quick"]) == ends_with
     assert ("Everything holds." in capsys.readouterr().out) is (not ends_with)
+
+
+def test_single_parts_can_be_asked_for(monkeypatch):
+    commands: list[list[str]] = []
+
+    def status_of(command: list[str]) -> int:
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(engines, "_status", status_of)
+
+    assert engines.main(["--only", "anchors"]) == 0
+    assert [command[2] for command in commands] == ["tests.bench.anchors"]

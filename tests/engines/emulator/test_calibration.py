@@ -9,7 +9,8 @@ import pytest
 from engines.emulator.profiles import H100_8B
 from engines.emulator.timing import Clockwork
 from tests.bench import calibration, gpu_load
-from tests.bench.calibration import DATA, Comparison, Verdict, compare
+from tests.bench.calibration import Comparison, Verdict, compare, explained
+from tests.bench.gpu_load import DATA
 
 ROWS = {row.name: row for row in calibration.rows()}
 QUICK = (
@@ -81,14 +82,27 @@ def test_every_exception_names_a_figure_that_is_compared():
     assert set(calibration.KNOWN) <= known
 
 
+def test_rows_compared_on_two_processors_are_those_compared_on_one():
+    names = ["unloaded A 2048", "unloaded B 128"]
+
+    assert list(calibration.compared(names, 2, 2)) == list(calibration.compared(names, 2, 1))
+
+
+def test_what_does_not_hold_is_told_with_how_unlikely_it_is():
+    known = comparison(row="mixed B2 64", figure="itl_p50", emulated=150.0)
+
+    assert "with a standard deviation of 10.0 between runs, 5.0 of them off" in explained(known)
+    assert explained(known).startswith("known: ")
+    assert explained(comparison(emulated=119.0)).startswith("chance: ")
+
+
 def comparison(**changes):
     facts = {
         "row": "r",
         "figure": "ttft_p50",
         "measured": 100.0,
         "emulated": 100.0,
-        "lowest": 90.0,
-        "highest": 110.0,
+        "deviation": 10.0,
     }
     return Comparison(**{**facts, **changes})
 
@@ -97,13 +111,11 @@ def comparison(**changes):
     ("changes", "verdict"),
     [
         ({"emulated": 114.0}, Verdict.HOLDS),
-        ({"emulated": 120.0}, Verdict.SPREAD),
-        ({"emulated": 120.0, "lowest": 115.0}, Verdict.SHORT),
-        ({"emulated": 130.0, "lowest": 125.0, "figure": "ttft_p99"}, Verdict.HOLDS),
-        (
-            {"emulated": 120.0, "lowest": 115.0, "row": "mixed B2 64", "figure": "itl_p50"},
-            Verdict.KNOWN,
-        ),
+        ({"emulated": 119.0}, Verdict.SPREAD),
+        ({"emulated": 121.0}, Verdict.SHORT),
+        ({"emulated": 119.0, "deviation": 0.0}, Verdict.SHORT),
+        ({"emulated": 130.0, "figure": "ttft_p99"}, Verdict.HOLDS),
+        ({"emulated": 121.0, "row": "mixed B2 64", "figure": "itl_p50"}, Verdict.KNOWN),
     ],
 )
 def test_a_figure_holds_within_its_tolerance(changes, verdict):

@@ -51,7 +51,8 @@ async def test_tgis_health_waits_for_the_step_that_runs():
         await until(lambda: at.server.engine.step_ends_s() is not None)
         async with asyncio.TaskGroup() as group:
             health = group.create_task(at.client.get("/health"))
-            await at.client.get("/metrics")
+            for _ in range(5):  # one after another, long enough for a health that waits for nothing
+                await at.client.get("/metrics")
             assert not health.done()
             await at.switch()
 
@@ -280,9 +281,16 @@ async def test_the_emulator_tells_its_state():
         assert (await at.client.get("/emulator/nosuch")).status_code == 404
 
 
-async def test_a_silent_stream_is_kept_alive_by_comments():
+@pytest.mark.parametrize(
+    ("kind", "quirks", "comment"),
+    [
+        (Kind.TGI, {}, b":\n\n"),
+        (Kind.VLLM, {"comment_interval_s": 15.0}, b": keep-alive\n\n"),
+    ],
+)
+async def test_a_silent_stream_is_kept_alive_by_comments(kind, quirks, comment):
     body = {"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 2}
-    async with desk(Kind.TGI, comment_interval_s=0.5) as at:
+    async with desk(kind, pace=1000.0, **quirks) as at:
         at.server.set_faults(Faults(hang=True))
         async with at.client.stream("POST", CHAT, json=body) as stream:
             said = stream.aiter_raw()
@@ -290,8 +298,8 @@ async def test_a_silent_stream_is_kept_alive_by_comments():
             at.server.set_faults(HEALTHY)
             rest = b"".join([piece async for piece in said])
 
-        assert comments == [b":\n\n", b":\n\n"]
-        assert rest.startswith(b"data: {")
+        assert comments == [comment, comment]
+        assert b"data: {" in rest
 
 
 async def test_a_stream_is_kept_alive_by_nothing_where_that_is_off():
@@ -303,8 +311,9 @@ async def test_a_stream_is_kept_alive_by_nothing_where_that_is_off():
         assert b"\n:" not in (await task).content
 
 
-async def test_a_head_waits_for_the_first_token_where_the_kinds_does():
-    async with desk(Kind.LLAMACPP) as late, desk(Kind.VLLM) as early:
+@pytest.mark.parametrize("kind", [Kind.LLAMACPP, Kind.SGLANG], ids=str)
+async def test_a_head_waits_for_the_first_token_where_the_kinds_does(kind):
+    async with desk(kind) as late, desk(Kind.VLLM) as early:
         for at, begins in ((late, False), (early, True)):
             await at.switch(hang=True)
             body = {"messages": [{"role": "user", "content": "x"}], "stream": True}

@@ -143,6 +143,46 @@ def test_requests_reach_the_engine_in_the_order_in_which_they_came():
     assert api.let_in(0.2) == [long, short]
 
 
+def busy(turns: float) -> ApiServer:
+    """Return a server with half of its time taken by the tokens of steps of 20 ms."""
+    api = ApiServer(Front(event_s=0.001, turns=turns))
+    for step in (1, 2):
+        api.send(0.020 * step, 10)
+    return api
+
+
+def test_who_asks_a_busy_api_server_waits_for_tokens_in_some_of_its_turns():
+    api, idle = busy(turns=8.0), ApiServer(Front(event_s=0.001, turns=8.0))
+
+    for each in (api, idle):
+        each.accept(0.060, engine(Vllm())._sequence(Job("any", 1, 1), 0.0))
+
+    assert idle.next_ready_s() == 0.060
+    assert api.next_ready_s() == pytest.approx(0.060 + 8 * 0.5**3 * 0.010)
+
+
+def test_requests_that_come_within_a_few_turns_get_to_the_engine_together():
+    api = busy(turns=8.0)
+
+    for at_s in (0.060, 0.065, 0.079, 0.0801):
+        api.accept(at_s, engine(Vllm())._sequence(Job("any", 1, 1), 0.0))
+
+    times = [ready_s for ready_s, _ in api.incoming]
+    assert times == [times[2]] * 3 + [pytest.approx(0.0901)]
+    assert times[2] == pytest.approx(0.089)
+
+
+def test_no_more_than_sixteen_come_together():
+    api = busy(turns=8.0)
+
+    for number in range(20):
+        api.accept(0.060 + 0.0001 * number, engine(Vllm())._sequence(Job("any", 1, 1), 0.0))
+
+    times = [ready_s for ready_s, _ in api.incoming]
+    assert (len(set(times[:16])), len(set(times[16:]))) == (1, 1)
+    assert times[0] < times[-1]
+
+
 def test_deliveries_that_are_forgotten_leave_the_rest_as_they_were():
     deliveries = Deliveries()
     for step in range(1, 101):

@@ -44,6 +44,12 @@ def test_the_same_command_gives_the_same_bytes(capsys):
     assert said(capsys, *arguments) == said(capsys, *arguments)
 
 
+def test_all_processors_give_the_bytes_that_one_gives(capsys):
+    arguments = ["--policy", "headway,random", "--json"]
+
+    assert said(capsys, *arguments) == said(capsys, *arguments, "--jobs", "0")
+
+
 def test_json_has_rows_intervals_differences_and_highest_rates(capsys):
     found = json.loads(
         said(capsys, "--policy", "headway,random", "--rate", "40,60", "--seeds", "2", "--json")
@@ -135,6 +141,7 @@ def test_the_bar_is_told_how_far_each_run_is(monkeypatch):
         (["--seconds", "-1"], "--seconds must be more than 0, not -1"),
         (["--seeds", "0"], "--seeds must be 1 or more, not 0"),
         (["--scrape", "0"], "--scrape must be more than 0 s, not 0"),
+        (["--jobs", "-1"], "--jobs must be 1 or more, or 0 for all processors, not -1"),
         (["--picture", "x.gif"], "'x.gif' is no picture"),
         (["--picture", "/no/such/folder/x.svg"], "there is no such folder"),
         (

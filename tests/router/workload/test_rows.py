@@ -147,15 +147,15 @@ def test_a_huge_trace_is_read_in_the_memory_of_a_line(tmp_path):
     path = tmp_path / "huge.csv.gz"
     with gzip.open(path, "wt", compresslevel=1) as out:
         out.write(OURS.splitlines()[0] + "\n")
-        out.writelines(f"{at},100,100,someone\n" for at in range(20_000))
+        out.writelines(f"{at},100,100,someone\n" for at in range(5_000))
     tracemalloc.start()
 
     count = sum(1 for _ in read_rows(path))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert count == 20_000
-    assert peak_bytes < 1_000_000
+    assert count == 5_000
+    assert peak_bytes < 300_000
 
 
 def test_a_flaw_far_away_does_not_keep_the_requests_before_it(tmp_path):
@@ -200,5 +200,5 @@ def test_no_text_whatever_raises_anything_but_a_trace_error(tmp_path_factory, te
 def test_the_traces_that_come_with_the_package_are_whole(name):
     rows = list(read_rows(trace_path(name)))
 
-    assert len(rows) >= 3000
+    assert len(rows) >= 1900
     assert max(row.prompt_tokens for row in rows) > 1000

@@ -8,10 +8,12 @@ at `next_wake`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from random import Random
+from typing import Final
 
 from policies import admission
-from policies.classify import Ask, classify, standard_of
+from policies.classify import RANK, Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.facts import (
     Ending,
@@ -33,6 +35,8 @@ from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
 from policies.routes import Catalogue
 
+BULK: Final = RANK[SlaClass.BULK]
+
 
 class Dispatcher:
     """Decides for each request where it goes, or that it waits, or that it is refused."""
@@ -53,6 +57,8 @@ class Dispatcher:
         self._stopped = False
         self._stirred = False
         """Something happened that may let a waiting request go."""
+        self._others_wait: set[str] = set()
+        """Endpoints where bulk of other routers may come first."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
 
@@ -65,6 +71,20 @@ class Dispatcher:
     def waiting_by_rank(self) -> Sequence[int]:
         """Requests that wait, by rank of class."""
         return self._queue.by_rank
+
+    def waiting_bulk(self) -> dict[str, tuple[float, int]]:
+        """Return the first in order of bulk that waits for each endpoint, and how many wait for it.
+
+        Endpoints that take no requests are left out: nobody's bulk is kept back for them.
+        """
+        found: dict[str, tuple[float, int]] = {}
+        for lane in self._queue.lanes(BULK):
+            first = lane.first.seniority[0]
+            for endpoint in lane.endpoints:
+                if endpoint.health.takes_requests:
+                    before, count = found.get(endpoint.id, (first, 0))
+                    found[endpoint.id] = min(before, first), count + len(lane.tickets)
+        return found
 
     # Requests
 
@@ -211,6 +231,10 @@ class Dispatcher:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             endpoint.heard(others)
+            if others.bulk_before < inf:
+                self._others_wait.add(endpoint_id)
+            else:
+                self._others_wait.discard(endpoint_id)
             self._stirred = True
 
     def drain(self, endpoint_id: str, on: bool) -> None:
@@ -251,6 +275,8 @@ class Dispatcher:
         self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
     ) -> Flight | None:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
+        if ask.rank == BULK and self._others_wait:
+            lane = self._past_others(lane, ask)
         placed = place(lane, ask, self._rng, now, self._roster.busy_until)
         if placed is None:
             return None
@@ -259,6 +285,12 @@ class Dispatcher:
         flight = Flight(self._flights, ask, endpoint, reason or home_or_spill, now)
         endpoint.take(flight)
         return flight
+
+    def _past_others(self, lane: Lane, ask: Ask) -> Lane:
+        """Return a lane past endpoints for which bulk of other routers comes first."""
+        order = ask.arrived_at
+        later = [each.id for each in lane.endpoints if order > each.others.bulk_before]
+        return lane.without(frozenset(later)) if later else lane
 
     def _wait(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
         """Let a request wait that found no slot, or refuse it."""

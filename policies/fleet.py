@@ -6,6 +6,7 @@ which knows whether it still holds it, so nothing can be given back twice.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
 from policies.classify import NO_LIMIT, Ask
@@ -23,6 +24,13 @@ class Others:
     """Requests by rank of class."""
     pending_prompt_tokens: int = 0
     kv_tokens: int = 0
+    room: int | None = None
+    """Requests that may be sent there on top of what is in flight, until the next is heard; None:
+    as many as there are slots."""
+    bulk_permits: int | None = None
+    """Bulk requests of our own that may be there at once; None: what the policy lets all hold."""
+    bulk_before: float = inf
+    """Bulk that comes after this in order of waiting lets others' go first."""
 
 
 NO_OTHERS: Final = Others()
@@ -94,6 +102,7 @@ class EndpointState:
         "_on_trial",
         "_open",
         "abandoned",
+        "bulk_cap",
         "busy",
         "completed",
         "failed",
@@ -144,12 +153,14 @@ class EndpointState:
         self.plan = plan
         self.weight = plan.weight
         self.health.policy = policy.health
-        self.slots = plan.max_in_flight
         holds = policy.of_profile(plan.profile).holds
         ranks = (holds.interactive, holds.standard, holds.bulk)
         self.limits = [slots_of(hold, plan.max_in_flight) for hold in ranks]
         """Slots that a class and those below it may hold together, by rank."""
+        self.bulk_cap = self.limits[2]
+        """Bulk requests that all routers together may have there."""
         self.pending_limits = [hold.max_pending_prompt_tokens or NO_LIMIT for hold in ranks]
+        self._bound()
         self._judged()
 
     def first_token_s(self, now: float) -> float | None:
@@ -255,7 +266,26 @@ class EndpointState:
         self.in_flight += sum(others.in_flight) - sum(before.in_flight)
         self.pending_prompt_tokens += others.pending_prompt_tokens - before.pending_prompt_tokens
         self.kv_tokens += others.kv_tokens - before.kv_tokens
+        self._bound()
         self.reckon()
+
+    @property
+    def own_held(self) -> tuple[int, int, int]:
+        """Requests of our own in flight, by rank of class."""
+        mine = (
+            held - theirs for held, theirs in zip(self.held, self.others.in_flight, strict=True)
+        )
+        interactive, standard, bulk = mine
+        return interactive, standard, bulk
+
+    def _bound(self) -> None:
+        """Set what of the caps is ours to use, until the next is heard."""
+        others, slots = self.others, self.plan.max_in_flight
+        self.slots = slots if others.room is None else min(slots, self.in_flight + others.room)
+        permits = others.bulk_permits
+        self.limits[2] = (
+            self.bulk_cap if permits is None else others.in_flight[2] + min(permits, self.bulk_cap)
+        )
 
     def _judged(self) -> None:
         """Take over what health has come to. Called after every change of it."""

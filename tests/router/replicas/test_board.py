@@ -6,7 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from router.replicas.board import LIFE_S, Board, BoardFailed, Claim, Word
 from router.replicas.memory import MemoryBoard
@@ -277,6 +283,4 @@ def test_a_real_redis_answers_as_the_model_does(server):
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(Here, settings=run)

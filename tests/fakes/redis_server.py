@@ -26,6 +26,13 @@ def executable() -> str:
 
 
 def free_port() -> int:
+    """Return a free port; what speaks to other members of a cluster takes the one 10000 above."""
+    while (port := _free_port()) > 55_000:
+        pass
+    return port
+
+
+def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -61,15 +68,18 @@ class RedisServer:
     def ask(self, *words: str) -> bytes:
         """Send one command on a connection of its own, tried until it is answered."""
         end_s = time.monotonic() + PATIENCE_S
+        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        command = f"*{len(words)}\r\n{parts}".encode()
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as open_:
-                    open_.sendall((" ".join(words) + "\r\n").encode())
+                    open_.sendall(command)
                     return open_.recv(1 << 16)
             except OSError:
                 assert self._process is not None
                 assert self._process.poll() is None, "redis-server ended by itself"
                 assert time.monotonic() < end_s, "redis-server does not answer"
+                time.sleep(0.01)  # there is no event that tells of it
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

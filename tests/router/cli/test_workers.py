@@ -41,7 +41,7 @@ def redis(tmp_path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def file(tmp_path, redis) -> Path:
+def file(tmp_path, redis):
     path = tmp_path / "headway.toml"
     path.write_text(CONFIG.format(port=free_port(), redis=redis.url))
     return path
@@ -50,7 +50,9 @@ def file(tmp_path, redis) -> Path:
 @contextmanager
 def serving(file: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "router", "serve", str(file)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
         finally:
@@ -71,7 +73,7 @@ def wait_for(holds) -> None:
 
 
 def fleet_of_two(file: Path):
-    def holds() -> bool:
+    def holds():
         try:
             shown = httpx.get(f"{url(file)}/readyz", trust_env=False).json()["replicas"]
         except (httpx.HTTPError, KeyError):

@@ -119,6 +119,18 @@ class _UnknownScript(BoardFailed):
     """The server has to be told the script."""
 
 
+class _Watched:
+    """A master, and the sentinels that know which one it is."""
+
+    def __init__(self, master: Client, sentinels: Sequence[Client]) -> None:
+        self.execute_command = master.execute_command
+        self._all = (master, *sentinels)
+
+    async def aclose(self) -> None:
+        for each in self._all:
+            await each.aclose()
+
+
 def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     """Return a client for any URL that `urls.redis_url` lets pass; nothing is connected yet.
 
@@ -154,7 +166,7 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
         _hosts(addresses, SENTINEL_PORT), sentinel_kwargs=asked
     )
     master = sentinel.master_for(service, db=int(db or 0), retry=no_retry, **options)
-    return cast("Client", master)
+    return _Watched(master, [*sentinel.sentinels])
 
 
 def _hosts(addresses: str, port: int) -> list[tuple[str, int]]:

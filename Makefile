@@ -76,6 +76,11 @@ bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load gener
 	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
+.PHONY: bench-replicas
+bench-replicas: $(TEST_STAMP) ## Hold several routers over one fleet and a real Redis to their promises
+	$(say) "Holding several routers over one fleet to what they promise"
+	@$(BIN)/python -m tests.bench.replicas $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"

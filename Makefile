@@ -94,6 +94,11 @@ bench-routing: $(TEST_STAMP) ## Measure what routing buys, on simulated engines 
 	$(say) "Measuring what routing buys"
 	@$(BIN)/python -m tests.bench.routing $(ARGS)
 
+.PHONY: bench-replicas
+bench-replicas: $(TEST_STAMP) ## Hold several routers over one fleet and a real Redis to their promises
+	$(say) "Holding several routers over one fleet to what they promise"
+	@$(BIN)/python -m tests.bench.replicas $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"

@@ -31,7 +31,7 @@ from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths
-from policies.ordering import Lane, Queue, Ticket, foremost
+from policies.ordering import Lane, Queue, Ticket, due_at, foremost
 from policies.placing import BULK, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
@@ -70,6 +70,8 @@ class Dispatcher:
         self._look_again_at = inf
         """When to try again for those who wait although there is room: predictions change with
         time alone."""
+        self._others_wait: set[str] = set()
+        """Endpoints where bulk of other routers may come first."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
 
@@ -82,6 +84,20 @@ class Dispatcher:
     def waiting_by_rank(self) -> Sequence[int]:
         """Requests that wait, by rank of class."""
         return self._queue.by_rank
+
+    def waiting_bulk(self) -> dict[str, tuple[float, int]]:
+        """Return when the first bulk that waits for each endpoint is due, and how many wait for it.
+
+        Endpoints that take no requests are left out: nobody's bulk is kept back for them.
+        """
+        found: dict[str, tuple[float, int]] = {}
+        for lane in self._queue.lanes(BULK):
+            first = lane.soonest
+            for endpoint in lane.endpoints:
+                if endpoint.health.takes_requests:
+                    before, count = found.get(endpoint.id, (first, 0))
+                    found[endpoint.id] = min(before, first), count + lane.waiting
+        return found
 
     # Requests
 
@@ -245,6 +261,10 @@ class Dispatcher:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             endpoint.heard(others)
+            if others.bulk_before < inf:
+                self._others_wait.add(endpoint_id)
+            else:
+                self._others_wait.discard(endpoint_id)
             self._stirred = True
 
     def drain(self, endpoint_id: str, on: bool) -> None:
@@ -288,6 +308,8 @@ class Dispatcher:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
         bulk = ask.rank == BULK
         floor = bulk and self._floor_tokens >= ask.prompt_tokens
+        if bulk and self._others_wait:
+            lane = self._past_others(lane, ask)
         tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
         favourite = self._favourite(ask) if tiers else None
         placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
@@ -324,6 +346,12 @@ class Dispatcher:
         To an idle one, always: nothing would happen there that it could wait for.
         """
         return not endpoint.in_flight or not self._shares.over(ask.facts.tenant, now)
+
+    def _past_others(self, lane: Lane, ask: Ask) -> Lane:
+        """Return a lane past endpoints for which bulk of other routers comes first."""
+        due = due_at(ask)
+        later = [each.id for each in lane.endpoints if due > each.others.bulk_before]
+        return lane.without(frozenset(later)) if later else lane
 
     def _wait(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
         """Let a request wait that found no slot, or refuse it."""

@@ -97,6 +97,7 @@ class RequestFacts:
         wish: Wish = ANYTHING,
         tenant: str = "",
         session: str | None = None,
+        beginnings: tuple[int, ...] = (),
         ceiling: SlaClass = SlaClass.INTERACTIVE,
     ) -> None:
         self.id = id
@@ -110,6 +111,7 @@ class RequestFacts:
         self.wish = wish
         self.tenant = tenant
         self.session = session
+        self.beginnings = beginnings
         self.ceiling = ceiling
 
 

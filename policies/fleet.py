@@ -6,7 +6,7 @@ which knows whether it still holds it, so nothing can be given back twice.
 """
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 from typing import Final, Protocol
 
 from policies.classify import NO_LIMIT, Ask
@@ -25,9 +25,17 @@ class Others:
     """Requests by rank of class."""
     pending_prompt_tokens: int = 0
     kv_tokens: int = 0
+    room: int | None = None
+    """Requests that may be sent there on top of what is in flight, until the next is heard; None:
+    as many as there are slots."""
+    bulk_permits: int | None = None
+    """Bulk requests of our own that may be there at once; None: what the policy lets all hold."""
+    bulk_before: float = inf
+    """Bulk that is due after this lets others' go first."""
 
 
 NO_OTHERS: Final = Others()
+NONE_TRIED: Final = frozenset[str]()
 PROMPT_RATE_TAU_S: Final = 2.0
 """Time over which the rate of prompts forgets."""
 
@@ -103,6 +111,37 @@ class Flight:
     """As predicted when it was sent."""
     predicted_per_token_s: float = 0.0
 
+    # Written out, because the one that `dataclass` makes is slow where this file is compiled.
+    def __init__(
+        self,
+        id: int,  # noqa: A002 # the field
+        ask: Ask,
+        endpoint: "EndpointState",
+        reason: Reason,
+        sent_at: float,
+    ) -> None:
+        self.id = id
+        self.ask = ask
+        self.endpoint = endpoint
+        self.reason = reason
+        self.sent_at = sent_at
+        self.attempt = 1
+        self.queued_s = 0.0
+        self.tried = NONE_TRIED
+        self.first_token_at = None
+        self.output_tokens = 0
+        self.held = False
+        self.pending_tokens = 0
+        self.trial = False
+        self.spared = False
+        self.hit_tokens = 0
+        self.ahead_tokens = 0
+        self.beside = 0
+        self.kv_tokens = 0
+        self.read_before = 0
+        self.predicted_first_token_s = 0.0
+        self.predicted_per_token_s = 0.0
+
 
 class PromptRate:
     """Prompt tokens sent to an endpoint a second, lately."""
@@ -122,38 +161,6 @@ class PromptRate:
         """Return the rate as of `now`, tokens/s."""
         return self._per_s * exp((self._at - now) / PROMPT_RATE_TAU_S)
 
-    def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
-        self,
-        id: int,  # noqa: A002 # the field
-        ask: Ask,
-        endpoint: "EndpointState",
-        reason: Reason,
-        sent_at: float,
-        attempt: int = 1,
-        queued_s: float = 0.0,
-        tried: frozenset[str] = frozenset(),
-        first_token_at: float | None = None,
-        output_tokens: int = 0,
-        held: bool = False,  # noqa: FBT002 # the field
-        pending_tokens: int = 0,
-        trial: bool = False,  # noqa: FBT002 # the field
-        spared: bool = False,  # noqa: FBT002 # the field
-    ) -> None:
-        self.id = id
-        self.ask = ask
-        self.endpoint = endpoint
-        self.reason = reason
-        self.sent_at = sent_at
-        self.attempt = attempt
-        self.queued_s = queued_s
-        self.tried = tried
-        self.first_token_at = first_token_at
-        self.output_tokens = output_tokens
-        self.held = held
-        self.pending_tokens = pending_tokens
-        self.trial = trial
-        self.spared = spared
-
 
 class EndpointState:
     """One endpoint: its plan, what is in flight there, its health. Changed only by methods."""
@@ -162,6 +169,7 @@ class EndpointState:
         "_on_trial",
         "_open",
         "abandoned",
+        "bulk_cap",
         "busy",
         "completed",
         "failed",
@@ -219,12 +227,14 @@ class EndpointState:
         self.plan = plan
         self.weight = plan.weight
         self.health.policy = policy.health
-        self.slots = plan.max_in_flight
         holds = policy.of_profile(plan.profile).holds
         ranks = (holds.interactive, holds.standard, holds.bulk)
         self.limits = [slots_of(hold, plan.max_in_flight) for hold in ranks]
         """Slots that a class and those below it may hold together, by rank."""
+        self.bulk_cap = self.limits[2]
+        """Bulk requests that all routers together may have there."""
         self.pending_limits = [hold.max_pending_prompt_tokens or NO_LIMIT for hold in ranks]
+        self._bound()
         self._judged()
 
     def first_token_s(self, now: float) -> float | None:
@@ -378,7 +388,26 @@ class EndpointState:
         self.in_flight += sum(others.in_flight) - sum(before.in_flight)
         self.pending_prompt_tokens += others.pending_prompt_tokens - before.pending_prompt_tokens
         self.kv_tokens += others.kv_tokens - before.kv_tokens
+        self._bound()
         self.reckon()
+
+    @property
+    def own_held(self) -> tuple[int, int, int]:
+        """Requests of our own in flight, by rank of class."""
+        mine = (
+            held - theirs for held, theirs in zip(self.held, self.others.in_flight, strict=True)
+        )
+        interactive, standard, bulk = mine
+        return interactive, standard, bulk
+
+    def _bound(self) -> None:
+        """Set what of the caps is ours to use, until the next is heard."""
+        others, slots = self.others, self.plan.max_in_flight
+        self.slots = slots if others.room is None else min(slots, self.in_flight + others.room)
+        permits = others.bulk_permits
+        self.limits[2] = (
+            self.bulk_cap if permits is None else others.in_flight[2] + min(permits, self.bulk_cap)
+        )
 
     def _judged(self) -> None:
         """Take over what health has come to. Called after every change of it."""

@@ -10,12 +10,20 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from policies.backlog import RANKS, Backlog
 from policies.classify import Ask
 from policies.facts import Reason
 from policies.fleet import EndpointState, Flight
 from policies.pools import Tier
+
+
+def due_at(ask: Ask) -> float:
+    """Return when a request has to be sent at the latest to be in time, whatever comes after."""
+    if ask.first_token_by is not None:
+        return ask.first_token_by
+    return ask.wait_until if ask.finish_by is None else ask.finish_by
 
 
 class Lane:
@@ -51,6 +59,11 @@ class Lane:
     def tickets(self) -> list["Ticket"]:
         """All who wait here, those of a tenant by urgency, the late ones last."""
         return [each for queue in self._queues.values() for each in queue] + [*self._late.values()]
+
+    @property
+    def soonest(self) -> float:
+        """When the first of those who can still be in time is due; infinite where nobody can."""
+        return min((queue[0].due_at for queue in self._queues.values()), default=inf)
 
     def add(self, ticket: "Ticket") -> None:
         """Add one at the place that its urgency gives it."""
@@ -140,11 +153,8 @@ class Ticket:
 
     @property
     def due_at(self) -> float:
-        """When it has to be sent at the latest to be of use in time, whatever comes after."""
-        ask = self.ask
-        if ask.first_token_by is not None:
-            return ask.first_token_by
-        return ask.wait_until if ask.finish_by is None else ask.finish_by
+        """See `due_at`."""
+        return due_at(self.ask)
 
     @property
     def urgency(self) -> tuple[int, float, int]:

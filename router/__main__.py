@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "serve": Command("router.cli.serve", "run the router"),
         "check": Command("router.cli.check", "show what a configuration means, or its mistakes"),
+        "status": Command("router.cli.status", "show the routers of a fleet and what each has"),
         "demo": Command("router.cli.demo", "real engines, the router and live traffic, at once"),
         "emulate": Command("router.cli.emulate", "run a stand-in for an inference engine"),
         "simulate": Command("router.cli.simulate", "try policies on a trace, in virtual time"),

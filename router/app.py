@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from random import Random
 
 import uvicorn
@@ -24,6 +25,10 @@ from router.log import AccessLog
 from router.metrics import Metrics
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
+from router.replicas import redis
+from router.replicas import status as replica_status
+from router.replicas.member import LIMIT_S, Member
+from router.replicas.redis import RedisBoard
 from router.settings import Endpoint as EndpointSettings
 from router.site import site
 from router.tls import client_context
@@ -79,11 +84,34 @@ class Router:
         self._rng = rng
         self._heads = HeadReader()
         read_at_scrape(self.metrics, self.door, logs)
+        self.member = self._member()
+
+    def _member(self) -> Member | None:
+        """Return this router as one of several; None where it shares nothing."""
+        settings = self.config.redis
+        if settings is None:
+            return None
+        client = redis.connect(settings.url, self._secrets.redis_password, limit_s=LIMIT_S)
+        member = Member(
+            RedisBoard(client, settings.prefix),
+            self.dispatcher,
+            replica=f"{self._rng.getrandbits(48):012x}",
+            host=socket.gethostname(),
+            clock=self._clock,
+            pump=self.door.pump,
+            expected=max(settings.replicas, self.config.server.workers),
+        )
+        self.overview.replicas = lambda: replica_status.brief(member)
+        replica_status.read_at_scrape(self.metrics, member)
+        return member
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncGenerator[None]:
         """Run what goes on beside the requests, from before the first to after the last."""
+        member = self.member
         report = Report(self._discovered, self._probed, self._observed)
+        if member is not None:
+            report = replace(report, reads=member.reads)
         async with asyncio.TaskGroup() as group:
             prober = Prober(group, self._engines, report, self.config.probes, self._rng)
             for pool in self.config.pools:
@@ -95,10 +123,14 @@ class Router:
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
             ]
+            if member is not None:
+                beside.append(group.create_task(member.run()))
             yield
             prober.close()
             for task in beside:
                 task.cancel()
+            if member is not None:
+                await member.leave()
             self.door.stop()
             for each in self.door.endpoints.values():
                 each.pool.close()
@@ -160,7 +192,10 @@ class Router:
 
     def _observed(self, endpoint_id: str, load: EngineLoad) -> None:
         """Take in an engine's gauges."""
-        self.dispatcher.observed(endpoint_id, load, self._clock())
+        now = self._clock()
+        self.dispatcher.observed(endpoint_id, load, now)
+        if self.member is not None:
+            self.member.observed(endpoint_id, load, now)
 
 
 class _Server(uvicorn.Server):
@@ -186,7 +221,13 @@ class _Server(uvicorn.Server):
 def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
     """Return the server: the hot routes on the router's own protocol, all else on the site."""
     settings = router.config.server
-    app = site(router.overview, router.metrics, started_at_s=started_at_s, lifespan=router.running)
+    app = site(
+        router.overview,
+        router.metrics,
+        started_at_s=started_at_s,
+        more=() if router.member is None else (replica_status.status_page(router.member),),
+        lifespan=router.running,
+    )
 
     def protocol(**given: object) -> Inbound:
         return Inbound(router.door, **given)  # type: ignore[arg-type] # uvicorn's own call

@@ -73,6 +73,11 @@ PREDICTED_PREFILL = Family("headway_predicted_prompt_token_seconds", _G, "What r
 PREDICTED_STEP = Family("headway_predicted_step_seconds", _G, "What one step of an idle engine is taken to cost.", ("pool",), "seconds")
 CONNECTIONS = Family("headway_open_connections", _G, "Open connections, to callers and to engines.", ("side",))
 LOG_LINES_LOST = Family("headway_log_lines_lost", _C, "Log lines dropped because their target could not keep up.", ("log",))
+REPLICAS = Family("headway_replicas", _G, "Routers that share the fleet, this one included.")
+REPLICA_MODE = Family("headway_replica_mode", _G, "1 for how this router stands with the others: joining, shared or alone.", ("replica", "mode"))
+REPLICA_EXCHANGES = Family("headway_replica_exchanges", _C, "Exchanges with the board, by whether it answered.", ("outcome",))
+REPLICA_EXCHANGE = Family("headway_replica_exchange_seconds", _G, "What the last exchange with the board took.", (), "seconds")
+BULK_PERMITS = Family("headway_bulk_permits", _G, "Bulk requests that this router may have at an endpoint.", ("endpoint",))
 BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
 # fmt: on
 
@@ -80,6 +85,7 @@ READ: Final = (
     *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, LOG_LINES_LOST, BUILD),
+    *(REPLICAS, REPLICA_MODE, REPLICA_EXCHANGES, REPLICA_EXCHANGE, BULK_PERMITS),
 )
 
 _CALLERS_OWN: Final = frozenset(

@@ -22,6 +22,8 @@ class Overview:
         self._models = models
         self.draining = False
         """The router is on its way out."""
+        self.replicas: Callable[[], Mapping[str, object]] | None = None
+        """Tells how the router stands with others; None: it is the only one."""
 
     def models(self) -> list[Model]:
         """See `site.Fleet`."""
@@ -41,7 +43,8 @@ class Overview:
             known = pools.get(endpoint.plan.pool, PoolState(0, 0))
             serving = known.serving + endpoint.health.hopeful
             pools[endpoint.plan.pool] = PoolState(known.endpoints + 1, serving)
-        return Readiness(self.draining, pools)
+        replicas = None if self.replicas is None else self.replicas()
+        return Readiness(self.draining, pools, replicas)
 
 
 def read_at_scrape(metrics: Metrics, door: Door, logs: Mapping[str, LineWriter]) -> None:

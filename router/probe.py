@@ -56,6 +56,8 @@ class Report:
     """Whether an engine is well; False: it says no, or makes no sense, or nothing."""
     observed: Callable[[str, EngineLoad], None]
     """How busy an engine says it is; not called where it does not say."""
+    reads: Callable[[str], bool] = lambda _: True
+    """Whether an engine's gauges are to be read: another router may do it for all."""
 
 
 class ProbeFailed(Exception):
@@ -172,7 +174,7 @@ class _Watch:
     async def load(self) -> float:
         """Read the engine's gauges, unless it is away; less and less often while that fails."""
         traits = self._engine.traits
-        if not self._is_well or traits.load_path is None:
+        if not self._is_well or traits.load_path is None or not self._reads:
             return self._times.load_s
         try:
             text = (await self._ask(traits.load_path)).decode(errors="replace")
@@ -186,6 +188,10 @@ class _Watch:
         self._failed_readings = 0
         self._report.observed(self._target.id, self._engine.read_load(text))
         return self._times.load_s
+
+    @property
+    def _reads(self) -> bool:
+        return self._report.reads(self._target.id)
 
     async def _discover(self) -> bool:
         """Ask what the engine is; tells whether it said anything."""

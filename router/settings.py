@@ -149,11 +149,16 @@ class Redis:
     """What several processes or replicas share; absent: one process, alone."""
 
     url: Annotated[str, AfterValidator(redis_url)]
-    """`redis://`, `rediss://` or `unix://`, without a password."""
+    """`redis://`, `rediss://` or `unix://`, without a password; with several hosts
+    `redis+sentinel://` (and the service's name as path) or `redis+cluster://`, or `rediss+` each."""
     password_env: Text | None = None
     """The environment variable that holds the password; none: HEADWAY_REDIS_PASSWORD, if set."""
     password_file: File | None = None
     """Or the file that does."""
+    prefix: Name = "headway"
+    """What all keys of one fleet of routers begin with."""
+    replicas: Annotated[int, Ge(1)] = 1
+    """Routers to reckon with before any was heard of: each keeps to its share of every cap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class Readiness:
 
     draining: bool
     pools: Mapping[str, PoolState]
+    replicas: Mapping[str, object] | None = None
+    """How the router stands with others; None: it is the only one."""
 
     @property
     def is_ready(self) -> bool:
@@ -154,7 +156,13 @@ class _Pages:
             name: {"endpoints": pool.endpoints, "serving": pool.serving}
             for name, pool in readiness.pools.items()
         }
-        document = {"ready": readiness.is_ready, "draining": readiness.draining, "pools": pools}
+        document: dict[str, object] = {
+            "ready": readiness.is_ready,
+            "draining": readiness.draining,
+            "pools": pools,
+        }
+        if readiness.replicas is not None:
+            document["replicas"] = readiness.replicas
         return _json(document, status=200 if readiness.is_ready else 503)
 
     async def metrics(self, request: Request) -> Response:

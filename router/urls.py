@@ -23,8 +23,14 @@ def engine_url(url: str) -> str:
 
 
 def redis_url(url: str) -> str:
-    """Return a Redis URL; raises ValueError with a sentence."""
+    """Return a Redis URL; raises ValueError with a sentence.
+
+    Behind `+sentinel` and `+cluster` come several hosts, and for sentinels the service's name.
+    """
     like = "it is like 'redis://127.0.0.1:6379/0'"
+    scheme, _, kind = url.partition("://")[0].partition("+")
+    if kind:
+        return _redis_of_many(url, scheme, kind)
     parts = _split(url, like)
     if parts.scheme not in {"redis", "rediss", "unix"}:
         raise ValueError(f"starts with {parts.scheme!r}, not redis, rediss or unix; {like}")
@@ -32,6 +38,25 @@ def redis_url(url: str) -> str:
         raise ValueError("holds a password; name it with password_env or password_file instead")
     if parts.scheme != "unix" and not parts.hostname:
         raise ValueError(f"{url!r} names no host; {like}")
+    return url
+
+
+def _redis_of_many(url: str, scheme: str, kind: str) -> str:
+    like = (
+        "it is like 'redis+sentinel://10.0.0.1:26379,10.0.0.2:26379/mymaster'"
+        if kind == "sentinel"
+        else "it is like 'redis+cluster://10.0.0.1:6379,10.0.0.2:6379'"
+    )
+    if scheme not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}:
+        raise ValueError(
+            f"starts with '{scheme}+{kind}', not redis or rediss with +sentinel or +cluster; {like}"
+        )
+    hosts, _, path = url.partition("://")[2].partition("/")
+    for host in hosts.rpartition("@")[2].split(","):
+        redis_url(f"{scheme}://{host}")
+    redis_url(f"{scheme}://{hosts.rpartition('@')[0]}@host" if "@" in hosts else "redis://host")
+    if kind == "sentinel" and not path:
+        raise ValueError(f"{url!r} names no service after the hosts; {like}")
     return url
 
 

@@ -6,7 +6,9 @@ import ctypes
 import gc
 import logging
 import resource
+import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -15,7 +17,9 @@ from time import time as wall_clock  # noqa: TID251 # for what people and other 
 from engines.registry import ENGINES
 from router import proxy
 from router.app import Router, server
-from router.config import load, read_secrets
+from router.cli.workers import Workers, listeners
+from router.config import Config, load, read_secrets
+from router.credentials import Secrets
 from router.document import ConfigError
 from router.lines import STANDARD_ERROR, STANDARD_OUTPUT, LineWriter
 from router.log import AccessLog, start_logging
@@ -48,6 +52,17 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         sys.stderr.writelines(f"{sentence}\n" for sentence in error.sentences())
         return 2
+    if args.port is not None:
+        config = replace(config, server=replace(config.server, port=args.port))
+    settings = config.server
+    if settings.workers == 1:
+        return _serve(config, secrets, None)
+    made = listeners(settings.host, settings.port, settings.workers)
+    return Workers(lambda listener: _serve(config, secrets, listener), made).run()
+
+
+def _serve(config: Config, secrets: Secrets, listener: socket.socket | None) -> int:
+    """Serve as one process, on `listener` where it is one of several."""
     settings = config.server
     states = LineWriter(STANDARD_ERROR)
     start_logging(states, settings.log_style, settings.log_level)
@@ -64,12 +79,10 @@ def run(args: argparse.Namespace) -> int:
         logs=logs,
     )
     started = server(router, started_at_s=int(wall_clock()))
-    if args.port is not None:
-        started.config.port = args.port
     _say_how_it_runs()
     _collect_less_often()
     _keep_large_buffers()
-    started.run()
+    started.run(None if listener is None else [listener])
     for log in logs.values():
         log.close()
     return 0 if started.started else 1

@@ -20,7 +20,7 @@ from router.app import Router, server
 from router.config import Config
 from router.credentials import Secrets
 from router.log import AccessLog
-from router.settings import Endpoint, Limits, Pool, Probes, Server, Timeouts, Tls
+from router.settings import Endpoint, Limits, Pool, Probes, Redis, Server, Timeouts, Tls
 from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
@@ -96,6 +96,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     seed: int = 1,
     within_s: float | None = PATIENCE_S,
     send_bytes: int | None = None,
+    redis: Redis | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
 
@@ -108,6 +109,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         timeouts=timeouts,
         probes=probes,
         policy=policy,
+        redis=redis,
     )
     lines = KeptLines()
     router = Router(

@@ -471,6 +471,12 @@ def test_a_good_url_is_kept_but_for_a_slash_at_its_end(written, url):
         ("http://h", "starts with 'http', not redis, rediss or unix"),
         ("redis://:pw@h", "holds a password; name it with password_env or password_file instead"),
         ("redis://", "'redis://' names no host"),
+        ("redis+ring://h", "starts with 'redis+ring', not redis or rediss with +sentinel or"),
+        ("unix+cluster://h", "starts with 'unix+cluster', not redis or rediss with +sentinel"),
+        ("redis+sentinel://h:1,i:2", "'redis+sentinel://h:1,i:2' names no service after the"),
+        ("redis+sentinel://h:1,:2/m", "'redis://:2' names no host"),
+        ("redis+cluster://u:pw@h:1", "holds a password; name it with password_env or"),
+        ("redis+cluster://h:x", "'redis://h:x': port could not be cast to integer value"),
     ],
 )
 def test_a_redis_url_that_cannot_be_is_refused(flaws, url, said):
@@ -478,6 +484,20 @@ def test_a_redis_url_that_cannot_be_is_refused(flaws, url, said):
 
     assert sentence.startswith(f"headway.toml.redis.url: {said}")
     assert "pw" not in sentence.replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://10.0.0.1,10.0.0.2:26380/mymaster/1",
+        "rediss+sentinel://user@10.0.0.1/mymaster",
+        "redis+cluster://10.0.0.1:6379,10.0.0.2:6379",
+    ],
+)
+def test_redis_may_be_several_servers(written, url):
+    config = load(written(FAST + f'[redis]\nurl = "{url}"'), {})
+
+    assert config.redis == Redis(url)
 
 
 def test_redis_may_be_a_socket(written):

@@ -105,6 +105,17 @@ async def test_a_well_engine_is_asked_for_its_load_and_not_again_what_it_is():
         assert scene.engine.asked["/v1/models"] == 1
 
 
+async def test_gauges_that_somebody_else_reads_are_left_alone():
+    def elsewhere(notes: Notes) -> Report:
+        return replace(notes.report(), reads=lambda _: False)
+
+    async with probed(VLLM, report=elsewhere) as scene:
+        await scene.clock.wake(2)
+
+        assert EngineLoad(running=3) not in scene.notes.taken()
+        assert scene.engine.asked["/metrics"] == 0
+
+
 async def test_credentials_are_sent_and_compression_is_not_asked_for():
     async with probed(VLLM) as scene:
         assert scene.engine.headers["authorization"] == "Bearer sk-1"

@@ -1,0 +1,1 @@
+"""What the replicas of a router share, so that many decide as one."""

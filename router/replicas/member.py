@@ -1,0 +1,328 @@
+"""One replica among others: tells the board what it has, and the dispatcher what the others have.
+
+No request ever waits for the board: everything goes on beside them, one exchange at a time, each
+bounded in time. What was heard last stands until the next; after a second without, the replica is
+alone and keeps to its share of every cap.
+
+All state is changed here, in methods that never await but for `run` and `leave`, which only call
+them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from math import inf
+from typing import Final
+
+from engines.engine import EngineLoad
+from policies.dispatcher import Dispatcher
+from policies.fleet import EndpointState, Others
+from router.replicas.board import Board, BoardFailed, Claim, View, Word
+from router.replicas.shares import permits_wanted, reader, room, share
+from router.replicas.word import Mode, Reading, Said, Work, read, written
+
+logger = logging.getLogger("headway")
+
+EXCHANGE_S: Final = 0.05
+"""Between two exchanges while the board answers."""
+RETRY_S: Final = 0.25
+"""Between two while it does not."""
+LIMIT_S: Final = 0.25
+"""What one exchange may take."""
+STALE_S: Final = 1.0
+"""What was heard stands so long. Less than half a life, so that a permit is never used after the
+board took it back."""
+CAUTION_S: Final = 30.0
+"""A replica that is alone takes up its share of bulk permits that it did not hold only after this:
+until then others may still use them."""
+TURN_S: Final = 0.05
+"""Bulk that waited less long than another replica's by no more than this may pass it."""
+READING_LIFE_S: Final = 3.0
+"""Gauges that a replica read for all, and that are older, are no gauges."""
+CLOCK_DRIFT: Final = 1.02
+"""By how much a slower exchange than the quickest seen may tell the board's time, grown each time."""
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class Member:
+    """See the module.
+
+    `pump(now)` lets waiting requests go; `expected` replicas are reckoned with until some were
+    heard of.
+    """
+
+    def __init__(  # noqa: PLR0913 # it stands between the board, the dispatcher and the clock
+        self,
+        board: Board,
+        dispatcher: Dispatcher,
+        *,
+        replica: str,
+        host: str,
+        clock: Callable[[], float],
+        pump: Callable[[float], None],
+        expected: int = 1,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.replica = replica
+        self.mode = Mode.JOINING
+        self.others: Mapping[str, Said] = {}
+        """What the other replicas said last, by name."""
+        self.said = Said()
+        """What this one said last."""
+        self.exchanges = 0
+        self.failures = 0
+        self.exchange_s = 0.0
+        """What the last exchange took."""
+        self.cautious = True
+        """The board gives no permits away at present."""
+        self._board = board
+        self._dispatcher = dispatcher
+        self._host = host
+        self._clock = clock
+        self._pump = pump
+        self._sleep = sleep
+        self._members: list[str] = [replica, *(f"~{number}" for number in range(1, expected))]
+        """All replicas as last heard, this one included, in order."""
+        self._held: dict[str, int] = {}
+        """Bulk permits by endpoint id."""
+        self._texts: dict[str, tuple[bytes, Said]] = {}
+        self._first: dict[str, float] = {}
+        """When the first bulk request of the others began to wait, by endpoint, our clock."""
+        self._readings: dict[str, Reading] = {}
+        """The newest by endpoint id, whoever read it."""
+        self._number = 0
+        self._offset_s = 0.0
+        """The board's time less ours."""
+        self._quickest_s = inf
+        self._heard_at = clock()
+        """When the last exchange that was answered began."""
+
+    @property
+    def count(self) -> int:
+        """Replicas that are reckoned with, this one included."""
+        return len(self._members)
+
+    @property
+    def permits(self) -> Mapping[str, int]:
+        """Bulk requests that this replica may have, by endpoint id."""
+        return self._held
+
+    async def run(self) -> None:
+        """Take part until cancelled."""
+        for endpoint in self._dispatcher.endpoints.values():
+            # Until the board was heard nothing is known of others' bulk.
+            self._dispatcher.heard(endpoint.id, Others(bulk_permits=0), self._clock())
+        while True:
+            began = self._clock()
+            try:
+                await self._exchange(began)
+            except Exception:  # whatever broke, the next exchange starts from what is
+                logger.exception("replicas: exchange broke")
+            pause_s = RETRY_S if self.mode is Mode.ALONE else EXCHANGE_S
+            await self._sleep(max(0.0, began + pause_s - self._clock()))
+
+    async def leave(self) -> None:
+        """Tell the board that this replica is no more, if it listens, and let go of it."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await self._board.leave(self.replica)
+                await self._board.close()
+        except (BoardFailed, TimeoutError):
+            logger.debug("replicas: left without a word", exc_info=True)
+
+    async def _exchange(self, began: float) -> None:
+        word = self._say(began)
+        self.exchanges += 1
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                view = await self._board.exchange(word)
+        except TimeoutError:
+            self._missed(f"no answer within {LIMIT_S:g} s")
+        except BoardFailed as failure:
+            self._missed(str(failure))
+        else:
+            self._hear(view, began)
+
+    # speaking
+
+    def _say(self, now: float) -> Word:
+        """Return what is to be told, and hold no more permits than it says."""
+        self._number += 1
+        waiting = self._dispatcher.waiting_bulk()
+        work: dict[str, Work] = {}
+        claims: dict[str, Claim] = {}
+        for endpoint in self._dispatcher.endpoints.values():
+            first, count = waiting.get(endpoint.id, (None, 0))
+            work[endpoint.id] = self._work(endpoint, first)
+            claims[endpoint.id] = claim = self._claim(endpoint, first, count)
+            if claim.keep < self._held.get(endpoint.id, 0):
+                self._hold(endpoint, claim.keep, now)
+        self._held = {name: held for name, held in self._held.items() if name in claims}
+        self.said = Said(
+            host=self._host,
+            mode=self.mode,
+            waiting=self._waiting(),
+            work={name: each for name, each in work.items() if each != Work()},
+            permits={name: held for name, held in self._held.items() if held},
+            down=tuple(
+                each.id for each in self._dispatcher.endpoints.values() if not each.health.hopeful
+            ),
+            readings={n: each for n, each in self._readings.items() if self._is_reader(n)},
+        )
+        return Word(self.replica, self._number, written(self.said), claims)
+
+    def _work(self, endpoint: EndpointState, first: float | None) -> Work:
+        others = endpoint.others
+        return Work(
+            endpoint.own_held,
+            endpoint.pending_prompt_tokens - others.pending_prompt_tokens,
+            endpoint.kv_tokens - others.kv_tokens,
+            None if first is None else first + self._offset_s,
+        )
+
+    def _claim(self, endpoint: EndpointState, first: float | None, waiting: int) -> Claim:
+        in_use, cap = endpoint.own_held[2], endpoint.bulk_cap
+        theirs = self._first.get(endpoint.id, inf)
+        is_turn = theirs == inf if first is None else first <= theirs + TURN_S
+        want = permits_wanted(in_use, waiting, cap, self.count, is_turn=is_turn and cap > 0)
+        keep = max(in_use, min(self._held.get(endpoint.id, 0), want))
+        return Claim(keep, max(keep, want), cap)
+
+    def _waiting(self) -> tuple[int, int, int]:
+        interactive, standard, bulk = self._dispatcher.waiting_by_rank
+        return interactive, standard, bulk
+
+    # hearing
+
+    def _hear(self, view: View, began: float) -> None:
+        now = self._clock()
+        self.exchange_s = now - began
+        self._heard_at = began
+        self.cautious = view.cautious
+        self._set_time(view.now_s, began, now)
+        self.others = self._understood(view.texts)
+        members = sorted({*view.texts, self.replica})
+        if self.mode is not Mode.SHARED or members != self._members:
+            self._members = members
+            self._become(Mode.SHARED)
+        self._first = self._first_waiting()
+        for endpoint in self._dispatcher.endpoints.values():
+            self._held[endpoint.id] = view.permits.get(endpoint.id, 0)
+            self._dispatcher.heard(endpoint.id, self._others_of(endpoint), now)
+        self._take_readings(now)
+        self._pump(now)
+
+    def _set_time(self, board_s: float, began: float, now: float) -> None:
+        """Tell the board's time from the quickest of late exchanges: it can be wrong by half."""
+        self._quickest_s *= CLOCK_DRIFT
+        if now - began <= self._quickest_s:
+            self._quickest_s = now - began
+            self._offset_s = board_s - 0.5 * (began + now)
+
+    def _understood(self, texts: Mapping[str, bytes]) -> dict[str, Said]:
+        known = self._texts
+        self._texts = {
+            name: known[name] if name in known and known[name][0] == text else (text, read(text))
+            for name, text in texts.items()
+            if name != self.replica
+        }
+        return {name: said for name, (_, said) in self._texts.items()}
+
+    def _first_waiting(self) -> dict[str, float]:
+        first: dict[str, float] = {}
+        for said in self.others.values():
+            for name, work in said.work.items():
+                if work.first_waiting_s is not None:
+                    ours_s = work.first_waiting_s - self._offset_s
+                    first[name] = min(first.get(name, inf), ours_s)
+        return first
+
+    def _others_of(self, endpoint: EndpointState) -> Others:
+        works = [s.work[endpoint.id] for s in self.others.values() if endpoint.id in s.work]
+        interactive, standard, bulk = (sum(w.in_flight[rank] for w in works) for rank in range(3))
+        free = endpoint.plan.max_in_flight - endpoint.own_in_flight - interactive - standard - bulk
+        return Others(
+            (interactive, standard, bulk),
+            sum(work.pending_prompt_tokens for work in works),
+            sum(work.kv_tokens for work in works),
+            room=room(free, self.count),
+            bulk_permits=self._held[endpoint.id],
+            bulk_before=self._first.get(endpoint.id, inf) + TURN_S,
+        )
+
+    def _hold(self, endpoint: EndpointState, permits: int, now: float) -> None:
+        self._held[endpoint.id] = permits
+        # The room counts from here on: what has been taken of it since it was heard is taken.
+        left = endpoint.slots - endpoint.in_flight
+        others = replace(endpoint.others, bulk_permits=permits, room=max(0, left))
+        self._dispatcher.heard(endpoint.id, others, now)
+
+    # being alone
+
+    def _missed(self, reason: str) -> None:
+        now = self._clock()
+        self.failures += 1
+        self.exchange_s = now - self._heard_at
+        if now - self._heard_at < STALE_S:
+            return
+        if self.mode is not Mode.ALONE:
+            self._become(Mode.ALONE, reason)
+        self._first = {}
+        for endpoint in self._dispatcher.endpoints.values():
+            self._dispatcher.heard(endpoint.id, self._reckoned(endpoint, now), now)
+        self._pump(now)
+
+    def _reckoned(self, endpoint: EndpointState, now: float) -> Others:
+        """Return what the others may have, going by our own: they are served the same traffic."""
+        times = self.count - 1
+        own, theirs = endpoint.own_held, endpoint.others
+        interactive, standard, bulk = (times * each for each in own)
+        slots = share(endpoint.plan.max_in_flight, self._members, self.replica, endpoint.id)
+        permits = share(endpoint.bulk_cap, self._members, self.replica, endpoint.id)
+        # Nobody else can hold them where there is nobody else.
+        if times and now - self._heard_at < CAUTION_S:
+            permits = min(permits, self._held.get(endpoint.id, 0))
+        self._held[endpoint.id] = permits
+        return Others(
+            (interactive, standard, bulk),
+            times * (endpoint.pending_prompt_tokens - theirs.pending_prompt_tokens),
+            times * (endpoint.kv_tokens - theirs.kv_tokens),
+            room=max(0, slots - endpoint.own_in_flight),
+            bulk_permits=permits,
+        )
+
+    def _become(self, mode: Mode, reason: str = "") -> None:
+        self.mode = mode
+        fields = {"replica": self.replica, "replicas": self.count}
+        if mode is Mode.ALONE:
+            extra = {**fields, "reason": reason, "share": 1 / self.count}
+            logger.warning("replicas alone", extra=extra)
+        else:
+            logger.info("replicas shared", extra=fields)
+
+    # engines' gauges, read by one for all
+
+    def reads(self, endpoint_id: str) -> bool:
+        """Tell whether this replica is to read an endpoint's gauges."""
+        if self.mode is not Mode.SHARED or self._is_reader(endpoint_id):
+            return True
+        reading = self._readings.get(endpoint_id)
+        board_s = self._clock() + self._offset_s
+        return reading is None or board_s - reading.at_s > READING_LIFE_S
+
+    def observed(self, endpoint_id: str, load: EngineLoad, now: float) -> None:
+        """Keep gauges that this replica read, for the others."""
+        self._readings[endpoint_id] = Reading(load, now + self._offset_s)
+
+    def _is_reader(self, endpoint_id: str) -> bool:
+        return reader(endpoint_id, self._members) == self.replica
+
+    def _take_readings(self, now: float) -> None:
+        for said in self.others.values():
+            for name, reading in said.readings.items():
+                known = self._readings.get(name)
+                if known is None or known.at_s < reading.at_s:
+                    self._readings[name] = reading
+                    self._dispatcher.observed(name, reading.load, now)

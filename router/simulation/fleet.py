@@ -18,11 +18,10 @@ from router.config import MAX_IN_FLIGHT
 from router.document import FORBIDDING, ConfigError, Document, Flaw, place, unknown
 from router.settings import Name
 from router.toml import parsed
+from router.workload.offers import PREFIX_TOKENS
 
 MODEL: Final = "model"
 """The one public name that every emulated engine serves."""
-PREFIX_BLOCK_TOKENS: Final = 512
-"""Prompt tokens that one id of a trace's prefix stands for: Mooncake's, the only trace with any."""
 _BUILT_IN: Final = Path(__file__).parent / "fleets"
 _KNOBS: Final[Mapping[Kind, type[Knobs]]] = {
     Kind.VLLM: Vllm,
@@ -125,7 +124,7 @@ def read_fleet(name: str, document: Mapping[str, object]) -> Fleet:
             here = place(("pools", index, "timing"))
             flaws.append(Flaw(here, unknown("timing", pool.timing, PROFILES)))
         elif knobs is not None:
-            memory = Memory(prefix_block_tokens=PREFIX_BLOCK_TOKENS, kv_tokens=pool.kv_tokens)
+            memory = Memory(prefix_block_tokens=PREFIX_TOKENS, kv_tokens=pool.kv_tokens)
             spec = EngineSpec(PROFILES[pool.timing], knobs, memory)
             members += _members(pool, spec)
     if flaws:

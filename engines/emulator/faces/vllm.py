@@ -90,7 +90,7 @@ class VllmFace:
 
     def stream_headers(self, ask: Ask, site: Site) -> tuple[tuple[str, str], ...]:
         """Return the headers of a stream."""
-        return (("content-type", "text/event-stream; charset=utf-8"),)
+        return (("content-type", "text/event-stream; charset=utf-8"), *_echo(ask, site))
 
     def opening(self, ask: Ask, index: int, site: Site) -> Sequence[bytes]:
         """Return the chunk with the role, of a chat."""
@@ -143,10 +143,11 @@ class VllmFace:
                 "kv_cache_usage_perc": times.kv_usage,
             }
         }
-        if ask.wants_load != "JSON":
-            return document(answer)
-        told = f"JSON {orjson.dumps(load).decode()}"
-        return document(answer, headers=(("endpoint-load-metrics", told),))
+        headers = _echo(ask, site)
+        if ask.wants_load == "JSON":
+            told = f"JSON {orjson.dumps(load).decode()}"
+            headers = (*headers, ("endpoint-load-metrics", told))
+        return document(answer, headers=headers)
 
     def refused(self, refused: Refused, ask: Ask, site: Site) -> Problem:
         """Say why a request is not taken."""
@@ -227,6 +228,13 @@ class VllmFace:
                 "token_strs": strings,
             }
         )
+
+
+def _echo(ask: Ask, site: Site) -> tuple[tuple[str, str], ...]:
+    """Return the header that `--enable-request-id-headers` adds."""
+    if not site.quirks.echoes_request_id:
+        return ()
+    return (("x-request-id", ask.id.partition("-")[2]),)
 
 
 def _context(site: Site) -> int:

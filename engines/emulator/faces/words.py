@@ -52,7 +52,7 @@ class Quirks:
     runs_on_without_stream: bool = False
     """A caller who leaves before a whole answer does not stop it."""
     echoes_request_id: bool = False
-    """`X-Request-Id` comes back as a header."""
+    """vLLM: `X-Request-Id` comes back as a header (`--enable-request-id-headers`)."""
     body_limit: int | None = None
     """Longest body in bytes."""
     reports_cached_tokens: bool = False

@@ -82,6 +82,7 @@ def test_every_exception_names_a_figure_that_is_compared():
     assert set(calibration.KNOWN) <= known
 
 
+@pytest.mark.timeout(60)  # processes start slowly on a busy machine
 def test_rows_compared_on_two_processors_are_those_compared_on_one():
     names = ["unloaded A 2048", "unloaded B 128"]
 

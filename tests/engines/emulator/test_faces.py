@@ -402,6 +402,14 @@ async def test_vllm_names_the_answer_after_the_request():
         assert answer.json()["id"] == "chatcmpl-router-42"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_vllm_sends_the_name_back_only_where_it_was_started_so(stream):
+    named = {"headers": {"x-request-id": "router-42"}, "max_tokens": 2, "stream": stream}
+    async with desk(Kind.VLLM) as usual, desk(Kind.VLLM, echoes_request_id=True) as echoing:
+        assert "x-request-id" not in (await usual.ask(**named)).headers
+        assert (await echoing.ask(**named)).headers["x-request-id"] == "router-42"
+
+
 async def test_vllm_tells_its_load_in_a_header_where_it_is_asked_to():
     async with desk(Kind.VLLM) as at:
         asked = await at.ask(max_tokens=2, headers={"endpoint-load-metrics-format": "JSON"})

@@ -44,6 +44,7 @@ def test_the_same_command_gives_the_same_bytes(capsys):
     assert said(capsys, *arguments) == said(capsys, *arguments)
 
 
+@pytest.mark.timeout(60)  # processes start slowly on a busy machine
 def test_all_processors_give_the_bytes_that_one_gives(capsys):
     arguments = ["--policy", "headway,random", "--json"]
 

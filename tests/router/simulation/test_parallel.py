@@ -11,6 +11,7 @@ from router.workload.rows import TraceError
 from router.workload.settings import Traffic, Workload
 from tests.router.simulation.worlds import fleet, pool
 
+pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
 CHAT = Traffic(name="chat", rate=20.0, prompt="exp(200)", output="exp(50)")
 WORKLOAD = Workload(duration_s=5.0, warm_up_s=1.0, traffic=(CHAT,))
 CHOSEN = [CONTENDERS["headway"], CONTENDERS["random"]]

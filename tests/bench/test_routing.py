@@ -152,7 +152,7 @@ def test_the_highest_rate_is_the_last_rung_that_holds(most: float, seeds: Sequen
 @given(st.integers(1, 20))
 def test_the_fewest_engines_are_the_least_number_that_holds(least: int):
     def enough(seen: Any) -> bool:
-        return seen[0][0] >= least
+        return bool(seen[0][0] >= least)
 
     search = Search(FakeRunner(), enough, (1,), "")
     found = fewest_engines(search, {"a": pair}, 12)["a"]

@@ -76,6 +76,16 @@ class LatencyModel:
         self.per_token_bound = Bound()
         self._first_at = self._next_at = -inf
 
+    @property
+    def step_s(self) -> float:
+        """What one step of an idle engine is taken to cost, s."""
+        return self.per_token.weights[0]
+
+    @property
+    def prefill_s_per_token(self) -> float:
+        """What reading one prompt token is taken to cost those who decode meanwhile, s."""
+        return self.per_token.weights[3]
+
     def first_token_s(self, ahead_tokens: float, in_flight: int, kv_tokens: float) -> float:
         """Return the time to first token of a prompt, s; all counts include it."""
         w0, w1, w2, w3 = self.first_token.weights

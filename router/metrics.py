@@ -68,6 +68,9 @@ ENDPOINT_UP = Family("headway_endpoint_up", _G, "1 where requests may go, else 0
 ENGINE_RUNNING = Family("headway_engine_running", _G, "Requests running, in the engine's words.", ("endpoint",))
 ENGINE_WAITING = Family("headway_engine_waiting", _G, "Requests queued in the engine, in its words.", ("endpoint",))
 ENGINE_KV_USAGE = Family("headway_engine_kv_usage_ratio", _G, "Share of the KV cache in use, in the engine's words.", ("endpoint",), "ratio")
+PREDICTION_BOUND = Family("headway_prediction_bound_ratio", _G, "What nine in ten answers take at most, over what was predicted.", ("pool", "measure"), "ratio")
+PREDICTED_PREFILL = Family("headway_predicted_prompt_token_seconds", _G, "What reading one prompt token is taken to cost.", ("pool",), "seconds")
+PREDICTED_STEP = Family("headway_predicted_step_seconds", _G, "What one step of an idle engine is taken to cost.", ("pool",), "seconds")
 CONNECTIONS = Family("headway_open_connections", _G, "Open connections, to callers and to engines.", ("side",))
 LOG_LINES_LOST = Family("headway_log_lines_lost", _C, "Log lines dropped because their target could not keep up.", ("log",))
 BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
@@ -75,6 +78,7 @@ BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "pyth
 
 READ: Final = (
     *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
+    *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, LOG_LINES_LOST, BUILD),
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from policies.dispatcher import Dispatcher
 from policies.facts import Load, SlaClass
+from policies.latency import LatencyModel
 from router import metrics as families
 from router.door import Door
 from router.lines import LineWriter
@@ -55,6 +56,15 @@ def read_at_scrape(metrics: Metrics, door: Door, logs: Mapping[str, LineWriter])
     metrics.read(families.ENGINE_RUNNING, _gauge(door, lambda load: load.running))
     metrics.read(families.ENGINE_WAITING, _gauge(door, lambda load: load.waiting))
     metrics.read(families.ENGINE_KV_USAGE, _gauge(door, lambda load: load.kv_usage))
+    metrics.read(families.PREDICTION_BOUND, lambda: _prediction_bounds(door))
+    metrics.read(
+        families.PREDICTED_PREFILL,
+        lambda: [((pool,), model.prefill_s_per_token) for pool, model in _models(door).items()],
+    )
+    metrics.read(
+        families.PREDICTED_STEP,
+        lambda: [((pool,), model.step_s) for pool, model in _models(door).items()],
+    )
     metrics.read(families.CONNECTIONS, lambda: _connections(door))
     metrics.read(families.BUILD, lambda: [((headway_version(), platform.python_version()), 1.0)])
     metrics.read(
@@ -72,6 +82,17 @@ def _in_flight(door: Door) -> Iterator[tuple[tuple[str, ...], float]]:
 def _waiting(door: Door) -> Rows:
     waiting = door.dispatcher.waiting_by_rank
     return [((each,), float(count)) for each, count in zip(SlaClass, waiting, strict=True)]
+
+
+def _models(door: Door) -> dict[str, LatencyModel]:
+    """Return what is known of the speed of each pool; of unlike weights in one, the last."""
+    return {each.plan.pool: each.model for each in door.dispatcher.endpoints.values()}
+
+
+def _prediction_bounds(door: Door) -> Iterator[tuple[tuple[str, ...], float]]:
+    for pool, model in _models(door).items():
+        yield (pool, "first_token"), model.first_token_bound.factor
+        yield (pool, "per_token"), model.per_token_bound.factor
 
 
 def _gauge(door: Door, read: Callable[[Load], float | None]) -> Callable[[], Rows]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from copy import copy, deepcopy
 from dataclasses import replace
 from itertools import islice, pairwise
-from json import dumps
+from json import dumps, loads
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,19 +15,25 @@ from hypothesis import strategies as st
 
 from policies.facts import SlaClass
 from router.measure.outcome import Fate, Outcome
+from router.measure.tally import Tally
 from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import load_fleet
 from router.workload.offers import Offer
-from router.workload.settings import Workload
+from router.workload.settings import Traffic, Workload
 from tests.bench.routing.__main__ import LINES, Unusable, chosen, main, numbers
+from tests.bench.routing.ablation import ablation_section
 from tests.bench.routing.conversations import MOST_TOKENS, caching, conversations
+from tests.bench.routing.decision_cost import decision_section
+from tests.bench.routing.extent import QUICK
 from tests.bench.routing.fleets import VLLM, pools_of, told_class, with_prior
 from tests.bench.routing.frontier import Search, fewest_engines, highest_rates, ladder
 from tests.bench.routing.mixes import chat, mix_shift, overload, tenants, w1
-from tests.bench.routing.report import BEGIN, END, NoMarkers, document, embedded, markdown
+from tests.bench.routing.overload import overload_section
+from tests.bench.routing.report import BEGIN, END, NoMarkers, document, embedded, markdown, terminal
 from tests.bench.routing.returning import MOST_RETURNS, Returning
 from tests.bench.routing.runs import Job, Runner, Seen, all_hold, run
 from tests.bench.routing.sections import Section, Sense, Verdict
+from tests.bench.routing.w1 import w1_section
 
 FLEET = load_fleet("h100-8b")
 
@@ -114,6 +122,11 @@ def test_requests_and_returns_come_in_order_of_time(times: list[float], backs: l
 # Searches
 
 
+def pair(step, seed) -> Any:
+    """Stands for a job, and for what comes of it."""
+    return step, seed
+
+
 class FakeRunner(Runner):
     """Answers each job with its seed's luck and its rate, no simulation."""
 
@@ -128,18 +141,21 @@ class FakeRunner(Runner):
 
 @given(st.floats(0.5, 400.0), st.sampled_from([(1,), (1, 2, 3)]))
 def test_the_highest_rate_is_the_last_rung_that_holds(most: float, seeds: Sequence[int]):
-    def holds(seen) -> bool:
+    def holds(seen: Any) -> bool:
         return all(rate <= most for rate, _ in seen)
 
     search = Search(FakeRunner(), holds, seeds, "")
-    found = highest_rates(search, {"a": lambda rate, seed: (rate, seed)}, 1.05)["a"]
+    found = highest_rates(search, {"a": pair}, 1.05)["a"]
     assert found == max((rate for rate in ladder(1.05) if rate <= most), default=None)
 
 
 @given(st.integers(1, 20))
 def test_the_fewest_engines_are_the_least_number_that_holds(least: int):
-    search = Search(FakeRunner(), lambda seen: seen[0][0] >= least, (1,), "")
-    found = fewest_engines(search, {"a": lambda engines, seed: (engines, seed)}, 12)["a"]
+    def enough(seen: Any) -> bool:
+        return bool(seen[0][0] >= least)
+
+    search = Search(FakeRunner(), enough, (1,), "")
+    found = fewest_engines(search, {"a": pair}, 12)["a"]
     assert found == (least if least <= 12 else None)
 
 
@@ -147,7 +163,7 @@ def test_a_rate_that_fails_with_the_first_seed_is_not_run_with_the_others():
     fake = FakeRunner()
     highest_rates(
         Search(fake, lambda _seen: False, (1, 2, 3), ""),
-        {"a": lambda rate, seed: (rate, seed)},
+        {"a": pair},
         1.5,
     )
     assert {seed for _, seed in fake.asked} == {1}
@@ -156,16 +172,20 @@ def test_a_rate_that_fails_with_the_first_seed_is_not_run_with_the_others():
 # Workloads
 
 
+def rate_of(traffic: Traffic) -> float:
+    return traffic.rate or 0.0
+
+
 def test_a_mix_that_shifts_keeps_its_total_rate():
     first, second = mix_shift(50.0, 100.0).traffic
-    assert first.rate + second.rate == pytest.approx(50.0)
-    changed = [each.rate * each.changes[0].times for each in (first, second)]
+    assert rate_of(first) + rate_of(second) == pytest.approx(50.0)
+    changed = [rate_of(each) * each.changes[0].times for each in (first, second)]
     assert changed == pytest.approx([15.0, 35.0])
 
 
 def test_an_overload_is_a_share_of_capacity_and_ends():
     traffic = overload(100.0, 0.8, 1.2, 60.0, 120.0, 190.0).traffic
-    assert sum(each.rate for each in traffic) == pytest.approx(80.0)
+    assert sum(rate_of(each) for each in traffic) == pytest.approx(80.0)
     over, back = traffic[0].changes
     assert over.times * 80.0 == pytest.approx(120.0)
     assert (over.at_s, back.at_s, back.times) == (60.0, 120.0, 1.0)
@@ -174,7 +194,7 @@ def test_an_overload_is_a_share_of_capacity_and_ends():
 def test_a_flood_changes_nothing_of_what_the_others_send():
     calm, flooded = tenants(70.0, 10.0, 1.0), tenants(70.0, 10.0, 10.0)
     assert calm.traffic[0] == flooded.traffic[0]
-    assert flooded.traffic[1].rate == pytest.approx(10 * calm.traffic[1].rate)
+    assert rate_of(flooded.traffic[1]) == pytest.approx(10 * rate_of(calm.traffic[1]))
 
 
 def test_each_turn_of_a_conversation_begins_with_the_turn_before():
@@ -255,6 +275,72 @@ def test_a_wrong_start_changes_every_figure_that_predictions_start_from():
     assert told_class("least_busy").tells_class
 
 
+# Sections
+
+
+class CannedRunner(Runner):
+    """Answers every job, of whatever kind, with one and the same small run."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.jobs: list[Job] = []
+
+    def runs(self, jobs, what) -> list[Seen]:
+        listed = list(jobs)
+        self.jobs += listed
+        return [self.seen] * len(listed)
+
+
+@pytest.fixture(scope="module")
+def canned() -> Seen:
+    workload = tenants(15.0, 40.0, 2.0)
+    return run(job(workload=workload, watches=True))
+
+
+@pytest.mark.parametrize("make", [each for line in (1, 2, 3, 4, 5, 6) for each in LINES[line]])
+def test_every_section_is_a_whole_table_with_bounds_and_pays_every_contender_alike(make, canned):
+    fake = CannedRunner(canned)
+    section = make(fake, QUICK)
+    assert section.rows
+    assert {len(row) for row in section.rows} == {len(section.headings)}
+    assert section.verdicts
+    assert all(isinstance(each.sentence(), str) for each in section.verdicts)
+    dumps(document([section], [1]))
+    assert fake.jobs
+    assert {asked.seed for asked in fake.jobs} == {1}
+    assert terminal(section).row_count == len(section.rows)
+
+
+def test_where_all_do_equally_well_nothing_is_claimed(canned):
+    w1_bounds = w1_section(CannedRunner(canned), QUICK).verdicts
+    ratios = [each.measured for each in w1_bounds if each.unit == "times"]
+    assert ratios == [1.0] * len(ratios)
+    parts = ablation_section(CannedRunner(canned), QUICK).verdicts
+    assert not any(each.held for each in parts)
+
+
+def test_of_a_fleet_that_can_do_nothing_no_capacity_is_made_up(canned):
+    nothing = copy(canned)
+    nothing.tally = Tally(1.0, 0.0)
+    nothing.tally.classes[SlaClass.BULK].offered = 1
+    (verdict,) = overload_section(CannedRunner(nothing), QUICK).verdicts
+    assert verdict.measured is None
+
+
+def test_a_queue_of_bulk_that_grows_is_no_capacity(canned):
+    late = deepcopy(canned)
+    for _ in range(10_000):
+        late.tally.classes[SlaClass.BULK].first_token.add(11.0)
+    assert not all_hold([late])
+
+
+def test_decisions_are_timed_for_each_class_and_size_of_fleet():
+    with ThreadPoolExecutor(1) as pool:
+        section = decision_section(runner(pool), replace(QUICK, decision_runs=1))
+    assert len(section.rows) == len(section.verdicts) == 6
+    assert all(each.measured for each in section.verdicts)
+
+
 # The command
 
 
@@ -309,6 +395,18 @@ def test_the_status_says_whether_something_falls_short(tmp_path, measured, statu
     assert ("falls short" in capsys.readouterr().out) is bool(status)
     assert "headway" in readme.read_text()
     assert (tmp_path / "again.json").exists()
+
+
+def test_a_line_can_be_run_by_itself_with_seeds_of_ones_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(LINES, 1, (lambda _runner, extent: section(len(extent.seeds)),))
+    figures = tmp_path / "figures.json"
+    assert main(["--quick", "--only", "1", "--seeds", "4,5", "--json", str(figures)]) == 0
+    assert loads(figures.read_text())["seeds"] == [4, 5]
+    assert "A title" in capsys.readouterr().out
+
+
+def test_tables_that_are_not_for_the_readme_stay_out_of_it():
+    assert "headway" not in markdown(document([replace(section(1.6), name="decision")], [1]))
 
 
 def test_what_cannot_be_done_has_a_status_of_its_own(tmp_path):

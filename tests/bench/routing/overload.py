@@ -100,7 +100,7 @@ def overload_section(runner: Runner, extent: Extent) -> Section:
             " come back when they were told to, three times at most; their returns are not among"
             " those of the table."
         ),
-        verdicts=verdicts(seen["headway", OVER], seen["headway", FAR_OVER]),
+        verdicts=verdicts(seen["headway", OVER]),
         figures={
             "capacity": capacity,
             "phases": [
@@ -108,6 +108,8 @@ def overload_section(runner: Runner, extent: Extent) -> Section:
                     "policy": name,
                     "times": during,
                     "class": sla_class,
+                    "returned": sum(one.returned for one in ones),
+                    "admitted": sum(one.admitted for one in ones),
                     **{
                         what: share(phase(ones, sla_class, from_s, until_s))
                         for what, from_s, until_s in PHASES
@@ -132,7 +134,7 @@ def _cells(seen: Sequence[Seen], sla_class: SlaClass) -> list[str]:
     return cells
 
 
-def verdicts(over: Sequence[Seen], far_over: Sequence[Seen]) -> list[Verdict]:
+def verdicts(over: Sequence[Seen]) -> list[Verdict]:
     """Return what line 2 asks for."""
     during = phase(over, SlaClass.INTERACTIVE, FROM_S, UNTIL_S)
     made = [
@@ -143,10 +145,8 @@ def verdicts(over: Sequence[Seen], far_over: Sequence[Seen]) -> list[Verdict]:
         after = share(phase(over, sla_class, BACK_S, END_S))
         what = f"overload: {sla_class} ten seconds after it, lost against before"
         made.append(Verdict(what, before - after, Sense.AT_MOST, SAME, "%"))
-    for times, seen in ((OVER, over), (FAR_OVER, far_over)):
-        returned = sum(one.returned for one in seen)
-        admitted = sum(one.admitted for one in seen)
-        honest = admitted / returned if returned else 1.0
-        what = f"overload of {times:g}: of {returned} callers that came back when told, admitted"
-        made.append(Verdict(what, honest, Sense.AT_LEAST, HONEST, "%"))
+    returned = sum(one.returned for one in over)
+    honest = sum(one.admitted for one in over) / returned if returned else 1.0
+    what = f"overload: of {returned} callers that came back when told, admitted"
+    made.append(Verdict(what, honest, Sense.AT_LEAST, HONEST, "%"))
     return made

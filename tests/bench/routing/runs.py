@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Final, TypeVar
@@ -134,7 +134,7 @@ def run(job: Job) -> Seen:
 class Runner:
     """Runs jobs on all cores; the results come in the order of the jobs."""
 
-    def __init__(self, pool: ProcessPoolExecutor, told: Callable[[str], None]) -> None:
+    def __init__(self, pool: Executor, told: Callable[[str], None]) -> None:
         self._pool = pool
         self.told = told
         """Hears of progress, in words."""

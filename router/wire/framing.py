@@ -6,7 +6,7 @@ relayed past the end of the answer, and nothing that breaks the grammar is relay
 Source: RFC 9112, sections 6 and 7.1.
 """
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_CHUNK_BYTES = 1 << 30
@@ -22,42 +22,45 @@ class FramingError(Exception):
     """The engine's bytes are not a body of the framing that its head announced."""
 
 
-class Framing(Protocol):
-    """One answer's body on its way through."""
+class Framing(ABC):
+    """One answer's body on its way through.
 
-    chunked: bool
-    """Whether `feed` returns chunked framing; then the relay ends the body with `LAST_CHUNK`."""
-    done: bool
-    payload: list[bytes]
-    """Body bytes of the latest `feed`, in order, without framing."""
-    excess: bool
-    """Bytes came after the end: the connection cannot be kept."""
+    A base and no protocol, so that compiled code reads its fields as those of a struct.
+    """
+
+    __slots__ = ("chunked", "done", "excess", "payload")
+
+    def __init__(self, *, chunked: bool, done: bool, excess: bool) -> None:
+        self.chunked = chunked
+        """Whether `feed` returns chunked framing; then the relay ends the body with `LAST_CHUNK`."""
+        self.done = done
+        self.excess = excess
+        """Bytes came after the end: the connection cannot be kept."""
+        self.payload: list[bytes] = []
+        """Body bytes of the latest `feed`, in order, without framing."""
 
     @property
     def between(self) -> bool:
         """No chunk is half way through: what was relayed can be followed by one of ours."""
+        return True
 
+    @abstractmethod
     def feed(self, data: bytes) -> bytes:
         """Return the part of `data` to relay; the end marker of a chunked body is left out."""
-        ...
 
     def closed(self) -> bool:
         """Return whether the peer's end of stream completes the body."""
-        ...
+        return self.done
 
 
-class FixedLength:
+class FixedLength(Framing):
     """A body of `Content-Length` bytes."""
 
-    __slots__ = ("_left", "done", "excess", "payload")
-    chunked = False
-    between = True
+    __slots__ = ("_left",)
 
     def __init__(self, length: int) -> None:
+        super().__init__(chunked=False, done=length == 0, excess=False)
         self._left = length
-        self.done = length == 0
-        self.excess = False
-        self.payload: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """See `Framing.feed`."""
@@ -69,22 +72,14 @@ class FixedLength:
         self.payload = [data]
         return data
 
-    def closed(self) -> bool:
-        """See `Framing.closed`."""
-        return self.done
 
-
-class UntilClose:
+class UntilClose(Framing):
     """A body that ends with the connection."""
 
-    __slots__ = ("done", "excess", "payload")
-    chunked = False
-    between = True
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.done = False
-        self.excess = True
-        self.payload: list[bytes] = []
+        super().__init__(chunked=False, done=False, excess=True)
 
     def feed(self, data: bytes) -> bytes:
         """See `Framing.feed`."""
@@ -98,26 +93,23 @@ class UntilClose:
         return True
 
 
-class Chunked:
+class Chunked(Framing):
     """A chunked body.
 
     Extensions are refused: no engine sends them, and passing on what is not understood is how
     two parsers come to disagree. Trailers are read and dropped.
     """
 
-    __slots__ = ("_held", "_left", "_trailer_bytes", "done", "excess", "payload")
-    chunked = True
+    __slots__ = ("_held", "_left", "_trailer_bytes")
 
     def __init__(self) -> None:
+        super().__init__(chunked=True, done=False, excess=False)
         self._left = 0
         """Bytes to come of the current chunk, its closing CRLF included; 0 before a size line."""
         self._held = b""
         """The start of a line whose end has not come."""
         self._trailer_bytes = -1
         """-1 before the last chunk; then the bytes of trailer lines seen."""
-        self.done = False
-        self.excess = False
-        self.payload: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:  # noqa: C901 # one pass over the bytes, on the hot path
         """See `Framing.feed`."""
@@ -195,7 +187,3 @@ class Chunked:
     def between(self) -> bool:
         """See `Framing.between`."""
         return not self._left
-
-    def closed(self) -> bool:
-        """See `Framing.closed`."""
-        return self.done

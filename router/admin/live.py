@@ -220,7 +220,10 @@ def why(endpoint: EndpointState, now: float) -> str:
 
 
 def _event(name: str, document: object) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(document))
+    return b"event: %b\ndata: %b\n\n" % (
+        name.encode(),
+        orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS),
+    )
 
 
 def _put(watcher: asyncio.Queue[bytes], event: bytes) -> None:

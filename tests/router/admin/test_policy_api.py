@@ -77,7 +77,8 @@ async def test_a_policy_is_judged_without_being_applied(admin):
     right = await admin.send("POST", "/policy/validate", PATCH)
     wrong = await admin.send("POST", "/policy/validate", {"spil": {}})
 
-    assert right.json()["valid"] and len(right.json()["difference"]) == 1
+    assert right.json()["valid"]
+    assert len(right.json()["difference"]) == 1
     assert "known: spill" in wrong.json()["errors"][0]["message"]
     assert (await admin.get("/policy")).headers["etag"].startswith('"0-')
 

@@ -51,7 +51,7 @@ class Client:
     ) -> httpx.Response:
         """Return an answer that says that all went well; raises `Failed`."""
         content = None if document is None else orjson.dumps(document)
-        encoded = [(key, value.encode()) for key, value in (headers or {}).items()]
+        encoded = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
         try:
             answer = self.client.request(
                 method, path, content=content, headers=encoded, params=query

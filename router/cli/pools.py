@@ -46,12 +46,7 @@ def run(args: argparse.Namespace) -> int:
         client = client_of(args)
         if args.action == "list":
             return _show(client, args)
-        first, *words = args.what or [""]
-        method, path, document = {
-            "add": lambda: ("POST", "/pools", _pool(Path(first))),
-            "set": lambda: ("PATCH", f"/pools/{first}", given(words)),
-            "delete": lambda: ("DELETE", f"/pools/{first}", None),
-        }[args.action if first else _no_name()]()
+        method, path, document = _change(args)
         answer = client.ask(method, path, document, headers=change_headers(args)).json()
         return done(args, f"done; the fleet has version {answer['version']}", answer)
     except Failed as error:
@@ -78,8 +73,18 @@ def _show(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
-def _no_name() -> str:
-    raise Failed("say which: see headway pools --help")
+def _change(args: argparse.Namespace) -> tuple[str, str, object]:
+    """Return the call that the arguments mean."""
+    if not args.what:
+        raise Failed("say which: see headway pools --help")
+    first, *words = args.what
+    match args.action:
+        case "add":
+            return "POST", "/pools", _pool(Path(first))
+        case "set":
+            return "PATCH", f"/pools/{first}", given(words)
+        case _:
+            return "DELETE", f"/pools/{first}", None
 
 
 def _pool(path: Path) -> object:

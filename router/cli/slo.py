@@ -18,6 +18,7 @@ from router.cli.admin_client import (
 EXAMPLE: Final = f"""\
 example:
   headway slo
+  headway slo --json
 
 A burn rate of 1 uses the error budget up exactly at the end of its period; 14.4 over an hour
 uses up a fiftieth of a month's. The objective is admin.objective in the configuration.

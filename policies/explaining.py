@@ -41,6 +41,9 @@ class Candidate:
     """As what it would be used; None: not at all for this request."""
     verdict: str
     """`CHOSEN`, or why it was passed over."""
+    first_token_s: float
+    """Predicted for this request, from being sent, s."""
+    per_token_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,6 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """Return every endpoint of the model with its part in the decision, the chosen one first."""
     tier_of = {each.id: tier.reason for tier in lane.tiers for each in tier.endpoints}
-    named_by = {each.id: tier.policy for tier in lane.tiers for each in tier.endpoints}
-    first_open = next(
-        (tier.reason for tier in lane.tiers if any(e.rooms[ask.rank] for e in tier.endpoints)), None
-    )
     found = []
     for endpoint in endpoints:
         tier = tier_of.get(endpoint.id)
@@ -96,11 +95,10 @@ def candidates(
         elif tier is None:
             verdict = _unfit(endpoint, facts, ask)
         else:
-            verdict = _closed(endpoint, ask, now)
-            if not verdict and tier is not first_open:
-                verdict = f"not needed: there is room in the {first_open} tier"
-            verdict = verdict or f"{_name(named_by[endpoint.id])} preferred another"
-        found.append(Candidate(endpoint, tier, verdict))
+            open_words = "another was preferred" if chosen else "has room, but it had better wait"
+            verdict = _closed(endpoint, ask, now) or open_words
+        forecast = endpoint.forecast(ask.prompt_tokens, now)
+        found.append(Candidate(endpoint, tier, verdict, *forecast))
     return tuple(sorted(found, key=lambda each: (each.verdict != CHOSEN, each.tier is None)))
 
 
@@ -142,10 +140,3 @@ def _full(endpoint: EndpointState, ask: Ask) -> str:
     if held >= limit:
         return f"{ask.sla_class} and below hold {held} of the {limit} slots that they may have"
     return f"{pending} prompt tokens are pending, too many for {ask.sla_class}"
-
-
-def _name(policy: object) -> str:
-    words = "".join(
-        f"_{each.lower()}" if each.isupper() else each for each in type(policy).__name__
-    )
-    return words.strip("_")

@@ -177,7 +177,13 @@ def explained(explanation: Explanation, now: float) -> dict[str, Any]:
         "decision": _decision(explanation.decision),
         "asked": asked,
         "candidates": [
-            {"tier": each.tier, "verdict": each.verdict, **endpoint_row(each.endpoint, now)}
+            {
+                "tier": each.tier,
+                "verdict": each.verdict,
+                "predicted_first_token_s": each.first_token_s,
+                "predicted_per_token_s": each.per_token_s,
+                **endpoint_row(each.endpoint, now),
+            }
             for each in explanation.candidates
         ],
     }

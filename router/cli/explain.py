@@ -14,6 +14,7 @@ from router.cli.admin_client import (
     add_client_arguments,
     client_of,
     failed,
+    milliseconds,
     print_json,
     screen,
     table,
@@ -74,7 +75,9 @@ def _show(told: dict[str, Any]) -> None:
             f"class {asked['class']} (decided by: {asked['class_why']}); prompt about"
             f" {asked['prompt_tokens']} tokens, answer about {asked['output_p50_tokens']:.0f}\n"
         )
-    rows = table("endpoint", "pool", "as", "state", ">in flight", ">slots", "verdict")
+    rows = table(
+        "endpoint", "pool", "as", "state", ">in flight", ">slots", ">TTFT", ">TPOT", "verdict"
+    )
     for each in told["candidates"]:
         rows.add_row(
             each["id"],
@@ -83,6 +86,8 @@ def _show(told: dict[str, Any]) -> None:
             each["state"],
             str(each["in_flight"]),
             str(each["slots"]),
+            milliseconds(each["predicted_first_token_s"]),
+            milliseconds(each["predicted_per_token_s"]),
             each["verdict"],
         )
     screen().print(rows)

@@ -17,7 +17,7 @@ async def page_of(url: str) -> AsyncGenerator[tuple[Page, list[str]]]:
     async with async_playwright() as playwright:
         system = shutil.which("chromium") or shutil.which("google-chrome")
         own = playwright.chromium.executable_path
-        if system is None and not Path(own).exists():
+        if system is None and not Path(own).exists():  # noqa: ASYNC240 # a test may wait
             pytest.skip(WHY_NOT)
         browser = await playwright.chromium.launch(
             executable_path=system or own, args=["--no-sandbox", "--disable-gpu"]

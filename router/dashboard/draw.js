@@ -26,26 +26,22 @@ function shape(tag, attributes) {
   return element;
 }
 
-// Lines over time; each line is a list of [x, y or null]. Returns an <svg> that says what it shows.
+// Lines in a frame; each line is a list of [x, y or null]. Returns a <figure> that says what it shows.
 export function chart(title, lines, { x0, x1, top, unit = "" }) {
-  const most = top ?? Math.max(1e-9, ...lines.flatMap(({ points }) => points.map(([, y]) => y ?? 0)));
-  const svg = shape("svg", { class: "chart", viewBox: "0 0 300 88", preserveAspectRatio: "none", role: "img" });
-  const label = shape("title", {});
-  label.textContent = `${title}; highest ${most.toPrecision(3)} ${unit}`;
-  svg.append(label);
+  const most = top ?? Math.max(0, ...lines.flatMap(({ points }) => points.map(([, y]) => y ?? 0)));
+  const svg = shape("svg", { class: "chart", viewBox: "0 0 300 60", preserveAspectRatio: "none", "aria-hidden": "true" });
   for (const { points, style } of lines) {
     let path = "";
     let pen = "M";
     for (const [x, y] of points) {
       if (y == null) { pen = "M"; continue; }
       const at = 300 * (x - x0) / Math.max(1e-9, x1 - x0);
-      path += `${pen}${at.toFixed(1)} ${(84 - 74 * Math.min(1, y / most)).toFixed(1)}`;
+      // The short stroke makes a point visible that stands alone.
+      path += `${pen}${at.toFixed(1)} ${(58 - 55 * Math.min(1, y / (most || 1))).toFixed(1)}l.1 0`;
       pen = "L";
     }
-    svg.append(shape("path", { d: path || "M0 84", class: style }));
+    svg.append(shape("path", { d: path || "M0 58", class: style }));
   }
-  const scale = shape("text", { x: 2, y: 9 });
-  scale.textContent = `${title}, to ${most >= 10 ? most.toFixed(0) : most.toPrecision(2)} ${unit}`;
-  svg.append(scale);
-  return svg;
+  const scale = most ? `, up to ${most >= 10 ? most.toFixed(0) : most.toPrecision(2)} ${unit}` : ": nothing yet";
+  return make("figure", {}, make("figcaption", {}, title + scale), svg);
 }

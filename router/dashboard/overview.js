@@ -41,8 +41,8 @@ export function overview(found) {
     const over = (column) => trend.map((point) => [-point[0], point[column] == null ? null : 1000 * point[column]]);
     const range = { x0: -600, x1: 0, unit: "ms" };
     charts.replaceChildren(
-      chart("TTFT p50, p99", [{ points: over(1), style: "a" }, { points: over(2), style: "b" }], range),
-      chart("TPOT p50, p99", [{ points: over(3), style: "a" }, { points: over(4), style: "b" }], range),
+      chart("TTFT, ten minutes: p50 blue, p99 amber", [{ points: over(1), style: "a" }, { points: over(2), style: "b" }], range),
+      chart("TPOT, ten minutes: p50 blue, p99 amber", [{ points: over(3), style: "a" }, { points: over(4), style: "b" }], range),
     );
   }
   const { away } = found;

@@ -106,7 +106,7 @@ function forecast(found) {
     const curve = (key) => found.outcomes[key].classes[name].first_token_curve.map((point) => [point[0], point[1]]);
     const lines = [{ points: curve("present"), style: "a" }, { points: curve("proposed"), style: "b" }];
     const x1 = Math.max(0.001, ...lines.flatMap(({ points }) => points.map(([x]) => x)));
-    return chart(`${name}: share of first tokens within the time (to ${ms(x1)}); blue present, amber proposed`, lines, { x0: 0, x1, top: 1 });
+    return chart(`${name}: share of first tokens that came within a time, 0 to ${ms(x1)}; present blue, proposed amber`, lines, { x0: 0, x1, top: 1 });
   });
   $("forecast").replaceChildren(
     make("p", {}, `${found.requests} requests of ${found.duration_s.toFixed(0)} s, replayed`),

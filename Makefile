@@ -76,6 +76,11 @@ bench-engines: $(TEST_STAMP) ## Hold emulated engines, simulation and load gener
 	$(say) "Holding the emulated engines, the simulation and the load generator to what is real"
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
+.PHONY: bench-admin
+bench-admin: $(TEST_STAMP) ## Hold administration to its promises: changes under load, dry runs, explanations
+	$(say) "Holding administration to its promises"
+	@$(BIN)/python -m tests.bench.admin $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"

@@ -34,9 +34,13 @@ class Client:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
-        self.client = httpx.Client(
-            base_url=f"{url.rstrip('/')}/admin/v1",
-            headers={"authorization": f"Bearer {token}"},
+        self._token = token
+
+    def open(self) -> httpx.Client:
+        """Return a connection to it, to be closed."""
+        return httpx.Client(
+            base_url=f"{self.url.rstrip('/')}/admin/v1",
+            headers={"authorization": f"Bearer {self._token}"},
             timeout=TIMEOUT_S,
         )
 
@@ -53,9 +57,10 @@ class Client:
         content = None if document is None else orjson.dumps(document)
         encoded = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
         try:
-            answer = self.client.request(
-                method, path, content=content, headers=encoded, params=query
-            )
+            with self.open() as client:
+                answer = client.request(
+                    method, path, content=content, headers=encoded, params=query
+                )
         except httpx.HTTPError as error:
             raise Failed(
                 f"no router answers at {self.url} ({error}); give another with --url or start one"

@@ -57,7 +57,7 @@ def _snapshots(client: Client, count: int | None) -> Iterator[dict[str, Any]]:
     client.ask("HEAD", "/events")
     left = -1 if count is None else count
     try:
-        with client.client.stream("GET", "/events") as stream:
+        with client.open() as opened, opened.stream("GET", "/events") as stream:
             for line in stream.iter_lines():
                 if left == 0:
                     return

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engines.engine import Kind
+from router.settings import Probes
 from tests.e2e.caller import ask, chat
 from tests.e2e.running import pool, until
 from tests.fakes.scripted import scripted_engine, streaming
@@ -33,7 +35,9 @@ def asked_for() -> set[str]:
 async def test_each_metric_of_the_dashboard_and_the_alerts_exists_in_a_scrape():
     async with scripted_engine(streaming(CHUNK, CHUNK, USAGE)) as engine:
         engine.probed["/metrics"] = GAUGES
-        async with administered(pool("bulk", engine, kind="vllm")) as admin:
+        async with administered(
+            pool("bulk", engine, kind=Kind.VLLM), probes=Probes(health_s=0.05, load_s=0.05)
+        ) as admin:
             await ask(admin.router.port, chat(stream=True))
             await ask(admin.router.port, {**chat(), "model": "unknown"})
             states = admin.router.router.dispatcher.endpoints

@@ -19,6 +19,7 @@ from policies.facts import (
     Targets,
     Wish,
 )
+from policies.fleet import Flight
 from policies.policy import EndpointPolicyName, Policy, ProfilePolicy, Profiles
 
 STATES = 1000
@@ -70,7 +71,7 @@ class Life:
         self.rng = rng
         self.now = 0.0
         self.dispatcher = Dispatcher(plans(rng), policy(rng), rng)
-        self.flights = []
+        self.flights: list[Flight] = []
         self.number = 0
 
     def step(self) -> None:

@@ -16,6 +16,18 @@ USAGE = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
 pytestmark = pytest.mark.timeout(60)
 
 
+class Commands:
+    """Command lines, and the router and engine that they are about."""
+
+    def __init__(self, run, admin, engine):
+        self._run = run
+        self.admin = admin
+        self.engine = engine
+
+    async def __call__(self, *words):
+        return await self._run(*words)
+
+
 @pytest.fixture
 async def command(monkeypatch, capsys):
     """Run a command line; gives its status and what it wrote."""
@@ -32,9 +44,7 @@ async def command(monkeypatch, capsys):
             shown = capsys.readouterr()
             return status, shown.out, shown.err
 
-        run.admin = admin
-        run.engine = engine
-        yield run
+        yield Commands(run, admin, engine)
 
 
 async def test_the_policy_is_looked_at_changed_and_put_back(command, tmp_path):

@@ -17,6 +17,7 @@ from policies.affinity import Affinity, Favourite
 from policies.backlog import LEAST_RETRY_S, MOST_RETRY_S, RANKS, UNKNOWN_RETRY_S
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
+from policies.explaining import Explanation, Goes, Waits, candidates, revived, unbound
 from policies.facts import (
     Ending,
     EndpointPlan,
@@ -32,7 +33,7 @@ from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
-from policies.placing import BULK, follow, open_tiers, place
+from policies.placing import BULK, Placed, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
@@ -216,6 +217,45 @@ class Dispatcher:
         standard = model.standard if model is not None else standard_of(self.policy, facts.model)
         return classify(facts, standard, self.lengths, 0.0).sla_class
 
+    def explain(self, facts: RequestFacts, now: float) -> Explanation:
+        """Return what `arrive` would answer, and why; nothing is taken, learned or drawn.
+
+        As any event does, it brings the state up to `now`: ask `due` afterwards.
+        """
+        if self._stopped:
+            return Explanation(admission.shutting_down())
+        route = self._catalogue.route(facts.model, facts.needs)
+        if isinstance(route, Refuse):
+            return Explanation(route)
+        ask = classify(facts, route.model.standard, self.lengths, now)
+        lane = route.lane(ask)
+        if isinstance(lane, Refuse):
+            return Explanation(lane, ask)
+        if self.waiting or now >= self._roster.wake_at:
+            self._settle(now, ask.rank + 1)
+        chance = self._rng.getstate()
+        decision = self._foreseen(lane, ask, now)
+        self._rng.setstate(chance)
+        chosen = decision.endpoint_id if isinstance(decision, Goes) else None
+        rows = candidates(route.model.endpoints, facts, ask, lane, chosen, now)
+        return Explanation(decision, ask, rows)
+
+    def _foreseen(self, lane: Lane, ask: Ask, now: float) -> Goes | Waits | Refuse:
+        """Return what `_place` and `_wait` would come to."""
+        floor = self._has_floor(ask)
+        placed = self._find(unbound(lane), ask, now, floor=floor)
+        if placed is None and not any(each.health.hopeful for each in lane.endpoints):
+            dreamt = revived(lane)
+            if dreamt is None:
+                return self._nobody(ask, lane)
+            placed = self._find(dreamt, ask, now, floor=floor)
+        if placed is not None:
+            return Goes(placed.endpoint.id, placed.reason)
+        refusal = self._unwelcome(Ticket(0, ask, lane, now), now)
+        if refusal is not None:
+            return refusal
+        return Waits(sum(self._queue.by_rank[: ask.rank + 1]), ask.wait_until - now)
+
     def left(self, ticket: Ticket, now: float) -> None:
         """Forget a waiting request whose caller hung up, also if it was sent just before."""
         if ticket in self._queue:
@@ -306,20 +346,13 @@ class Dispatcher:
         self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
     ) -> Flight | None:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
-        bulk = ask.rank == BULK
-        floor = bulk and self._floor_tokens >= ask.prompt_tokens
-        if bulk and self._others_wait:
-            lane = self._past_others(lane, ask)
-        tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
-        favourite = self._favourite(ask) if tiers else None
-        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        floor = self._has_floor(ask)
+        placed = self._find(lane, ask, now, floor=floor)
         if placed is None:
-            placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
-        if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
             return None
         if floor:
             self._floor_tokens -= ask.prompt_tokens
-        elif not bulk and self._queue.by_rank[BULK]:
+        elif ask.rank != BULK and self._queue.by_rank[BULK]:
             earned = self.policy.guard.bulk_floor_share * ask.prompt_tokens
             self._floor_tokens = min(MOST_FLOOR_TOKENS, self._floor_tokens + earned)
         self._flights += 1
@@ -329,6 +362,23 @@ class Dispatcher:
         self._affinity.went(ask.facts, placed.endpoint.id)
         self._shares.used(ask.facts.tenant, _cost(ask), now)
         return flight
+
+    def _has_floor(self, ask: Ask) -> bool:
+        """Return whether a request is bulk that may pass its guard."""
+        return ask.rank == BULK and self._floor_tokens >= ask.prompt_tokens
+
+    def _find(self, lane: Lane, ask: Ask, now: float, *, floor: bool) -> Placed | None:
+        """Return where a request is sent; None where it had better wait. Takes nothing."""
+        if ask.rank == BULK and self._others_wait:
+            lane = self._past_others(lane, ask)
+        tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
+        favourite = self._favourite(ask) if tiers else None
+        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        if placed is None:
+            placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
+        if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
+            return None
+        return placed
 
     def _favourite(self, ask: Ask) -> Favourite | None:
         """Return where the prompt's beginning was read before, where that is worth following."""

@@ -22,10 +22,19 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "serve": Command("router.cli.serve", "run the router"),
         "check": Command("router.cli.check", "show what a configuration means, or its mistakes"),
-        "status": Command("router.cli.status", "show the routers of a fleet and what each has"),
+        "replicas": Command("router.cli.replicas", "show the routers of a fleet and what each has"),
         "demo": Command("router.cli.demo", "real engines, the router and live traffic, at once"),
         "emulate": Command("router.cli.emulate", "run a stand-in for an inference engine"),
         "simulate": Command("router.cli.simulate", "try policies on a trace, in virtual time"),
+        "policy": Command("router.cli.policy", "look at a running router's policy, change it"),
+        "pools": Command("router.cli.pools", "the pools of a running router"),
+        "endpoints": Command("router.cli.endpoints", "the engines of a running router"),
+        "drain": Command("router.cli.drain", "send an engine nothing more"),
+        "undrain": Command("router.cli.undrain", "send a drained engine requests again"),
+        "status": Command("router.cli.status", "how a running router stands"),
+        "explain": Command("router.cli.explain", "where a request would go, or why one was slow"),
+        "slo": Command("router.cli.slo", "which promises are kept, and burn rates"),
+        "top": Command("router.cli.top", "how a running router stands, live"),
         "bench": Command("router.cli.bench", "put load on a router and measure"),
     }
 )

@@ -4,7 +4,15 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from random import Random
@@ -14,6 +22,9 @@ from starlette.applications import Starlette
 
 from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
+from policies.facts import EndpointPlan
+from policies.policy import Policy
+from router.admin.administration import Administration
 from router.config import Config
 from router.credentials import Secrets
 from router.door import Door
@@ -30,11 +41,13 @@ from router.replicas import status as replica_status
 from router.replicas.member import LIMIT_S, Member
 from router.replicas.redis import RedisBoard
 from router.settings import Endpoint as EndpointSettings
+from router.settings import Pool, Tls
 from router.site import site
 from router.tls import client_context
 from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
-from router.wire.upstream import Pool, Spawn, address
+from router.wire.upstream import Pool as Connections
+from router.wire.upstream import Spawn, address
 
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25
@@ -57,16 +70,17 @@ class Router:
     ) -> None:
         self.config = config
         self.metrics = Metrics(max_models=config.metrics.max_models)
-        self._secrets = secrets
+        self._api_keys = dict(secrets.api_keys)
+        self._redis_password = secrets.redis_password
         self._engines = engines
         self._clock = clock
-        self._members = {
-            endpoint.id: (pool, endpoint) for pool in config.pools for endpoint in pool.endpoints
-        }
-        self._plans = {
-            id_: plan(pool, endpoint, engines[endpoint.engine])
-            for id_, (pool, endpoint) in self._members.items()
-        }
+        self._discoveries: dict[str, Discovery] = {}
+        self._members = _members(config.pools)
+        self._plans = {id_: self._plan(id_) for id_ in self._members}
+        self._prober: Prober | None = None
+        self._leaving: list[Endpoint] = []
+        """Endpoints that were taken out, until the last answer from there has ended."""
+        self.policy = config.policy
         self.dispatcher = Dispatcher(self._plans.values(), config.policy, rng)
         self.door = Door(
             dispatcher=self.dispatcher,
@@ -81,8 +95,11 @@ class Router:
         )
 
         self.overview = Overview(self.dispatcher, config.models)
+        self.administration: Administration | None = None
+        """Set before the router runs, where there is any."""
         self._rng = rng
         self._heads = HeadReader()
+        self._spawn: Spawn | None = None
         read_at_scrape(self.metrics, self.door, logs)
         self.member = self._member()
 
@@ -91,7 +108,7 @@ class Router:
         settings = self.config.redis
         if settings is None:
             return None
-        client = redis.connect(settings.url, self._secrets.redis_password, limit_s=LIMIT_S)
+        client = redis.connect(settings.url, self._redis_password, limit_s=LIMIT_S)
         member = Member(
             RedisBoard(client, settings.prefix),
             self.dispatcher,
@@ -105,6 +122,78 @@ class Router:
         replica_status.read_at_scrape(self.metrics, member)
         return member
 
+    # what an operator changes
+
+    def adopt_policy(self, policy: Policy) -> None:
+        """Route by another policy from here on; what is in flight ends under the one before."""
+        now = self._clock()
+        self.policy = policy
+        self.dispatcher.reconfigure(self._plans.values(), policy, now)
+        self.door.pump(now)
+
+    def adopt_fleet(
+        self, pools: Sequence[Pool], draining: Collection[str], api_keys: Mapping[str, str]
+    ) -> None:
+        """Serve from other endpoints, or the same ones otherwise; an id keeps engine and URL.
+
+        What is in flight at an endpoint that goes ends there, in peace.
+        """
+        now = self._clock()
+        before, self._members = self._members, _members(pools)
+        self.overview.names = tuple(dict.fromkeys(name for pool in pools for name in pool.models))
+        self._api_keys = dict(api_keys)
+        self._plans = {id_: self._plan(id_) for id_ in self._members}
+        self.dispatcher.reconfigure(self._plans.values(), self.policy, now)
+        for id_, endpoint in self.dispatcher.endpoints.items():
+            if (id_ in draining) is not endpoint.health.draining:
+                self.dispatcher.drain(id_, id_ in draining)
+        if self._prober is not None:
+            self._enter([id_ for id_ in self._members if id_ not in before])
+        self.door.pump(now)
+        for id_ in before.keys() - self._members.keys():
+            self._retire(id_)
+
+    def probe(self, endpoint_id: str) -> None:
+        """Ask an endpoint at once how it is, and afresh what it is."""
+        self._enter([endpoint_id])
+
+    def _plan(self, id_: str) -> EndpointPlan:
+        pool, endpoint = self._members[id_]
+        engine, discovery = self._engines[endpoint.engine], self._discoveries.get(id_)
+        if discovery is None:
+            return plan(pool, endpoint, engine)
+        return discovered(pool, endpoint, engine, discovery)
+
+    def _enter(self, ids: Iterable[str]) -> None:
+        """Make endpoints reachable that are not yet, and probe them."""
+        if self._prober is None or self._spawn is None:
+            raise RuntimeError("endpoints are entered while the router runs")
+        contexts: dict[Tls, ssl.SSLContext] = {}
+        for id_ in ids:
+            pool, endpoint = self._members[id_]
+            certificates = contexts.get(pool.tls) or client_context(pool.tls)
+            contexts[pool.tls] = certificates
+            if id_ not in self.door.endpoints:
+                self._join(endpoint, pool.name, certificates, self._spawn)
+            self._prober.watch(self._target(endpoint), certificates)
+
+    def _retire(self, id_: str) -> None:
+        """Let go of an endpoint that is no longer a member."""
+        self._discoveries.pop(id_, None)
+        self.metrics.forget(id_)
+        if self._prober is not None:
+            self._prober.forget(id_)
+        endpoint = self.door.endpoints.pop(id_, None)
+        if endpoint is not None:
+            self._leaving.append(endpoint)
+
+    def _see_off(self) -> None:
+        """Close the connections of endpoints that went, once nothing runs there."""
+        for endpoint in self._leaving:
+            if endpoint.pool.open_connections == endpoint.pool.idle_connections:
+                endpoint.pool.close()
+        self._leaving = [each for each in self._leaving if each.pool.open_connections]
+
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncGenerator[None]:
         """Run what goes on beside the requests, from before the first to after the last."""
@@ -113,12 +202,12 @@ class Router:
         if member is not None:
             report = replace(report, reads=member.reads)
         async with asyncio.TaskGroup() as group:
+            self._spawn = group.create_task
+            if self.administration is not None:
+                await self.administration.start(group)
             prober = Prober(group, self._engines, report, self.config.probes, self._rng)
-            for pool in self.config.pools:
-                certificates = client_context(pool.tls)
-                for endpoint in pool.endpoints:
-                    self._join(endpoint, pool.name, certificates, group.create_task)
-                    prober.watch(self._target(endpoint), certificates)
+            self._prober = prober
+            self._enter(self._members)
             beside = [
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
@@ -127,12 +216,15 @@ class Router:
                 beside.append(group.create_task(member.run()))
             yield
             prober.close()
+            self._prober = None
             for task in beside:
                 task.cancel()
+            if self.administration is not None:
+                await self.administration.stop()
             if member is not None:
                 await member.leave()
             self.door.stop()
-            for each in self.door.endpoints.values():
+            for each in (*self.door.endpoints.values(), *self._leaving):
                 each.pool.close()
 
     def _join(
@@ -140,7 +232,7 @@ class Router:
     ) -> None:
         """Make an endpoint reachable."""
         engine = self._engines[endpoint.engine]
-        connections = Pool(
+        connections = Connections(
             address(endpoint.url, certificates),
             loop=asyncio.get_running_loop(),
             spawn=spawn,
@@ -156,11 +248,11 @@ class Router:
             dialect=dialect(endpoint, engine),
             pool=connections,
             clock=self._clock,
-            api_key=self._secrets.api_keys.get(endpoint.id),
+            api_key=self._api_keys.get(endpoint.id),
         )
 
     def _target(self, endpoint: EndpointSettings) -> Target:
-        key = self._secrets.api_keys.get(endpoint.id)
+        key = self._api_keys.get(endpoint.id)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
 
@@ -169,6 +261,7 @@ class Router:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.door.sweep()
+                self._see_off()
             except Exception:  # whatever broke one exchange, the others' time passes as well
                 logger.exception("sweep broke")
 
@@ -176,12 +269,12 @@ class Router:
 
     def _discovered(self, endpoint_id: str, discovery: Discovery) -> None:
         """Take in what an engine says of itself."""
-        pool, endpoint = self._members[endpoint_id]
-        learned = discovered(pool, endpoint, self._engines[endpoint.engine], discovery)
+        self._discoveries[endpoint_id] = discovery
+        learned = self._plan(endpoint_id)
         if learned != self._plans[endpoint_id]:
             self._plans[endpoint_id] = learned
             now = self._clock()
-            self.dispatcher.reconfigure(self._plans.values(), self.config.policy, now)
+            self.dispatcher.reconfigure(self._plans.values(), self.policy, now)
             self.door.pump(now)
 
     def _probed(self, endpoint_id: str, ok: bool) -> None:
@@ -196,6 +289,10 @@ class Router:
         self.dispatcher.observed(endpoint_id, load, now)
         if self.member is not None:
             self.member.observed(endpoint_id, load, now)
+
+
+def _members(pools: Iterable[Pool]) -> dict[str, tuple[Pool, EndpointSettings]]:
+    return {endpoint.id: (pool, endpoint) for pool in pools for endpoint in pool.endpoints}
 
 
 class _Server(uvicorn.Server):
@@ -221,11 +318,15 @@ class _Server(uvicorn.Server):
 def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
     """Return the server: the hot routes on the router's own protocol, all else on the site."""
     settings = router.config.server
+    admin, member = router.administration, router.member
+    more = [] if admin is None or admin.has_own_port else [*admin.routes]
+    if member is not None:
+        more.append(replica_status.status_page(member))
     app = site(
         router.overview,
         router.metrics,
         started_at_s=started_at_s,
-        more=() if router.member is None else (replica_status.status_page(router.member),),
+        more=more,
         lifespan=router.running,
     )
 

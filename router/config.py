@@ -92,6 +92,20 @@ def describe(config: Config) -> str:
     return toml.text(CONFIG.write(config))
 
 
+def read_pools(documents: list[Any]) -> tuple[Pool, ...]:
+    """Return the pools that documents mean, defaults filled in; raises `ConfigError`."""
+    config = CONFIG.read("", _completed({"pools": documents}))
+    if flaws := list(_taken_names(config.pools)) or list(_contradictions(config)):
+        raise ConfigError("", flaws)
+    return config.pools
+
+
+def write_pools(pools: tuple[Pool, ...]) -> list[dict[str, Any]]:
+    """Return documents that read as these pools, with every key."""
+    documents: list[dict[str, Any]] = CONFIG.write(Config(pools=pools))["pools"]
+    return documents
+
+
 def _completed(document: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in what depends on other keys; whatever is of the wrong shape is left to be refused."""
     full = dict(document)

@@ -64,6 +64,8 @@ class Door:
         self._waiting: dict[Ticket, Exchange] = {}
         self._access_log = access_log
         self._new_id = new_id
+        self.record: Callable[[End, bool | None], None] | None = None
+        """Told how each request ended and whether its targets were met; None: nobody listens."""
         self._wake: asyncio.TimerHandle | None = None
 
     # requests
@@ -212,6 +214,8 @@ class Door:
             verdict = False if flight.ask.targets != NO_TARGETS else None
         if flight is not None and end.ending is not None:
             self._count(end, flight, outcome, verdict)
+        if self.record is not None:
+            self.record(end, verdict)
         if self._access_log is not None:
             self._access_log.ended(self._line(end, verdict), _repeated(end))
 

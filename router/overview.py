@@ -19,7 +19,8 @@ class Overview:
 
     def __init__(self, dispatcher: Dispatcher, models: Sequence[str]) -> None:
         self._dispatcher = dispatcher
-        self._models = models
+        self.names = models
+        """The public names, in the order of the configuration."""
         self.draining = False
         """The router is on its way out."""
         self.replicas: Callable[[], Mapping[str, object]] | None = None
@@ -27,7 +28,7 @@ class Overview:
 
     def models(self) -> list[Model]:
         """See `site.Fleet`."""
-        return [self._model(name) for name in self._models]
+        return [self._model(name) for name in self.names]
 
     def _model(self, name: str) -> Model:
         plans = [each.plan for each in self._dispatcher.endpoints.values()]

@@ -122,6 +122,11 @@ class Exchange:
             raise RuntimeError("an exchange is begun for inference routes alone")
         return self.request.head.route
 
+    @property
+    def flight(self) -> Flight | None:
+        """The slot that it holds; None while it waits."""
+        return self._flight
+
     # deciding
 
     def follow(self, decision: Send | Wait | Refuse, now: float) -> None:
@@ -424,14 +429,18 @@ class Exchange:
         timeouts = self._door.timeouts
         return timeouts.first_token_s if self.intake.stream else timeouts.answer_s
 
-    def stop(self) -> None:
-        """End with an error, at once: the server cannot wait any longer."""
+    def stop(self, why: errors.Problem | None = None) -> None:
+        """End with an error, at once; `why` None: the server cannot wait any longer."""
         attempt, ticket = self._attempt, self._ticket
         if ticket is not None:
             self._give_back(Ending.ABANDONED)
-            self._refuse(shutting_down(), ticket.ask.sla_class)
+            if why is None:
+                self._refuse(shutting_down(), ticket.ask.sla_class)
+            else:
+                self._finish_with(why, End(self, None, why.status, ticket.ask.sla_class))
         elif attempt is not None:
-            problem, flight, begun = declined.shutting_down(), attempt.flight, attempt.begun
+            problem = why or declined.shutting_down()
+            flight, begun = attempt.flight, attempt.begun
             attempt.drop()
             self._give_back(Ending.ABANDONED)
             if begun:

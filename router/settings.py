@@ -10,7 +10,7 @@ from pathlib import Path
 from re import fullmatch
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
@@ -142,6 +142,10 @@ class Admin:
     """Address of its own; none: the server's."""
     port: Port | None = None
     """Port of its own; none: the server's."""
+    objective: Annotated[float, Gt(0), Lt(1)] = 0.99
+    """Share of requests that should meet their targets; burn rates are told against it."""
+    recorded_requests: Annotated[int, Ge(1)] = 10_000
+    """Ended requests that are remembered: for lists, explanations and dry runs. No prompt is."""
 
 
 @dataclass(frozen=True, slots=True)

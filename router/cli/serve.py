@@ -16,6 +16,7 @@ from time import time as wall_clock  # noqa: TID251 # for what people and other 
 
 from engines.registry import ENGINES
 from router import proxy
+from router.admin.administration import Administration
 from router.app import Router, server
 from router.cli.workers import Workers, listeners
 from router.config import Config, load, read_secrets
@@ -78,6 +79,8 @@ def _serve(config: Config, secrets: Secrets, listener: socket.socket | None) -> 
         access_log=None if requests is None else AccessLog(requests, wall_clock),
         logs=logs,
     )
+    if config.admin is not None:
+        router.administration = Administration(router, config.admin, secrets, wall_clock=wall_clock)
     started = server(router, started_at_s=int(wall_clock()))
     _say_how_it_runs()
     _collect_less_often()

@@ -1,109 +1,114 @@
-"""`headway status`: the routers of a fleet, their share and what each has."""
+"""`headway status`: how everything stands at this moment."""
 
 import argparse
-import asyncio
-import os
-import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
-import httpx
-import orjson
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
-from policies.facts import SlaClass
-from router.config import load, read_secrets
-from router.document import ConfigError
-from router.replicas.board import BoardFailed
-from router.replicas.redis import RedisBoard, connect
-from router.replicas.status import on_board
+from router.cli.admin_client import (
+    HOW_TO_REACH,
+    Failed,
+    add_client_arguments,
+    client_of,
+    failed,
+    milliseconds,
+    print_json,
+    screen,
+    share,
+    table,
+)
 
-EXAMPLE: Final = """\
+EXAMPLE: Final = f"""\
 example:
-  headway status http://127.0.0.1:8080
-  headway status headway.toml --json
-
-A router's address shows the fleet as that router sees it; a configuration shows what is in its
-Redis, whether or not any router answers.
-"""
-LIMIT_S: Final = 5.0
+  headway status
+  headway status --json | jq .queue
+{HOW_TO_REACH}"""
+MOST_ENDPOINTS: Final = 40
+"""Endpoints that a terminal shows, those with trouble first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument(
-        "where",
-        nargs="?",
-        default="http://127.0.0.1:8080",
-        help="a router's address, or a configuration with a [redis] section",
-    )
-    parser.add_argument("--json", action="store_true", help="print the document itself")
+    add_client_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print how the fleet stands; returns the exit status."""
+    """Show; returns the exit status."""
     try:
-        if args.where.startswith(("http://", "https://")):
-            document = _of_router(args.where)
-        else:
-            document = _of_board(Path(args.where))
-    except ConfigError as error:
-        sys.stderr.writelines(f"{sentence}\n" for sentence in error.sentences())
-        return 2
-    except (BoardFailed, httpx.HTTPError, OSError, ValueError) as error:
-        sys.stderr.write(f"headway status: {args.where}: {error}\n")
-        return 1
+        found = client_of(args).get("/status")
+    except Failed as error:
+        return failed("status", error)
     if args.json:
-        sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(found)
     else:
-        _show(document)
+        screen().print(view(found))
     return 0
 
 
-def _of_router(url: str) -> Mapping[str, Any]:
-    answer = httpx.get(f"{url.rstrip('/')}/status", timeout=LIMIT_S, trust_env=False)
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        raise ValueError("this router shares nothing: its configuration has no [redis] section")
-    answer.raise_for_status()
-    document: Mapping[str, Any] = answer.json()
-    return document
+def view(found: dict[str, Any]) -> Group:
+    """Return a snapshot as tables."""
+    return Group(*_parts(found))
 
 
-def _of_board(path: Path) -> Mapping[str, Any]:
-    config = load(path, os.environ)
-    if config.redis is None:
-        raise ValueError("has no [redis] section, so there is nothing that routers share")
-    password = read_secrets(config, os.environ).redis_password
-    board = RedisBoard(connect(config.redis.url, password, limit_s=LIMIT_S), config.redis.prefix)
-
-    async def look() -> Mapping[str, Any]:
-        try:
-            return on_board(await board.look())
-        finally:
-            await board.close()
-
-    return asyncio.run(look())
-
-
-def _show(document: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
-    mode, count = document["mode"], document["count"]
-    share = f", share 1/{count}" if "share" in document else ""
-    asked = f"{document['replica']}: " if "replica" in document else ""
-    cautious = "; no bulk permits are given away at present" if document["cautious"] else ""
-    console.print(f"{asked}{mode}, {count} replica{'s' if count != 1 else ''}{share}{cautious}")
-    table = Table("replica", "host", "mode", "in flight", "bulk permits", *map(str, _WAITING))
-    for name, each in document["replicas"].items():
-        mark = " *" if name == document.get("replica") else ""
-        told = (_counts(each["in_flight"]), _counts(each["bulk_permits"]))
-        table.add_row(name + mark, each["host"], each["mode"], *told, *map(str, each["waiting"]))
-    console.print(table)
+def _parts(found: dict[str, Any]) -> Iterator[Any]:
+    queue = ", ".join(f"{count} {name}" for name, count in found["queue"].items())
+    yield Text(
+        f"{found['in_flight']} in flight; waiting: {queue}; policy version"
+        f" {found['policy_version']}{'; draining' if found['draining'] else ''}"
+    )
+    away = found["away"]
+    if away["requests"]:
+        yield Text(
+            f"spill, last 5 min: {away['requests']} requests served away from home"
+            f" ({share(away['share'])}), {share(away['met'])} of them within their targets"
+        )
+    yield Text()
+    yield _classes(found)
+    yield Text()
+    yield _endpoints(found)
 
 
-_WAITING: Final = tuple(f"waiting {each}" for each in SlaClass)
+def _classes(found: dict[str, Any]) -> Any:
+    rows = table(
+        "class", ">requests 5m", ">attained", ">burn 5m", ">1h", ">6h", ">TTFT p50", ">p99"
+    )
+    for name, each in found["classes"].items():
+        windows = each["windows"]
+        last = each["trend"][-1] if each["trend"] else [0.0, None, None]
+        burn = [_rate(windows[window]["burn_rate"]) for window in ("5m", "1h", "6h")]
+        rows.add_row(
+            name,
+            str(windows["5m"]["requests"]),
+            share(windows["5m"]["attainment"]),
+            *burn,
+            milliseconds(last[1]),
+            milliseconds(last[2]),
+        )
+    return rows
 
 
-def _counts(by_endpoint: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(by_endpoint.items())) or "-"
+def _endpoints(found: dict[str, Any]) -> Any:
+    rows = table("endpoint", "pool", "state", ">in flight", ">slots", ">pending", ">TTFT", "why")
+    endpoints = sorted(
+        found["endpoints"], key=lambda each: (each["state"] == "up", -each["in_flight"])
+    )
+    for each in endpoints[:MOST_ENDPOINTS]:
+        rows.add_row(
+            each["id"],
+            each["pool"],
+            each["state"],
+            str(each["in_flight"]),
+            str(each["slots"]),
+            str(each["pending_prompt_tokens"]),
+            milliseconds(each["first_token_s"]),
+            each["why"],
+        )
+    if len(endpoints) > MOST_ENDPOINTS:
+        rows.add_row(f"... and {len(endpoints) - MOST_ENDPOINTS} more")
+    return rows
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -16,14 +16,27 @@ from engines.engine import Kind
 from engines.registry import ENGINES
 from policies.facts import Profile
 from policies.policy import Policy
+from router.admin.administration import Administration
 from router.app import Router, server
 from router.config import Config
 from router.credentials import Secrets
 from router.log import AccessLog
-from router.settings import Endpoint, Limits, Pool, Probes, Redis, Server, Timeouts, Tls
+from router.settings import (
+    Admin,
+    Endpoint,
+    Limits,
+    Pool,
+    Probes,
+    Redis,
+    Server,
+    State,
+    Timeouts,
+    Tls,
+)
 from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
+TOKEN = "let-me-in"  # noqa: S105 # opens nothing but a test's router
 SELDOM = Probes(health_s=3600.0, load_s=3600.0)
 """Engines are asked once, at the start."""
 PATIENCE_S = 10.0
@@ -96,6 +109,8 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     seed: int = 1,
     within_s: float | None = PATIENCE_S,
     send_bytes: int | None = None,
+    admin: Admin | None = None,
+    state: State | None = None,
     redis: Redis | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
@@ -109,18 +124,23 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         timeouts=timeouts,
         probes=probes,
         policy=policy,
+        admin=admin,
+        state=state,
         redis=redis,
     )
+    secrets = Secrets(api_keys=api_keys or {}, admin_token=TOKEN if admin else None)
     lines = KeptLines()
     router = Router(
         config,
-        Secrets(api_keys=api_keys or {}),
+        secrets,
         engines=ENGINES,
         clock=time.monotonic,
         rng=Random(seed),
         access_log=AccessLog(lines, lambda: 0.0),
         logs={},
     )
+    if admin is not None:
+        router.administration = Administration(router, admin, secrets, wall_clock=lambda: 0.0)
     listener = socket.socket()
     if send_bytes is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)

@@ -97,7 +97,7 @@ class Stage:
 
     async def _counts(self, port: int, count: int) -> bool:
         shown = ((await self.ready(port)) or {}).get("replicas", {})
-        return shown.get("mode") == "shared" and shown.get("count") == count
+        return bool(shown.get("mode") == "shared" and shown.get("count") == count)
 
     async def metric(self, port: int, name: str) -> dict[str, float]:
         """Return one metric's lines, by their labels."""

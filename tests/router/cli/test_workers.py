@@ -1,4 +1,4 @@
-"""`headway serve` with several workers, and `headway status`, as processes."""
+"""`headway serve` with several workers, and `headway replicas`, as processes."""
 
 import json
 import os
@@ -91,13 +91,13 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 def test_workers_are_replicas_and_stop_together(file, capsys):
     with serving(file) as process:
         wait_for(fleet_of_two(file))
-        assert main(["status", url(file), "--json"]) == 0
+        assert main(["replicas", url(file), "--json"]) == 0
         seen = json.loads(capsys.readouterr().out)
-        assert main(["status", url(file)]) == 0
+        assert main(["replicas", url(file)]) == 0
         table = capsys.readouterr().out
-        assert main(["status", str(file), "--json"]) == 0
+        assert main(["replicas", str(file), "--json"]) == 0
         on_board = json.loads(capsys.readouterr().out)
-        assert main(["status", str(file)]) == 0
+        assert main(["replicas", str(file)]) == 0
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
 
@@ -127,13 +127,13 @@ def test_workers_that_cannot_live_end_the_command(file):
 
 
 def test_a_router_that_shares_nothing_says_so(file, redis, capsys):
-    assert main(["status", "http://127.0.0.1:9"]) == 1
+    assert main(["replicas", "http://127.0.0.1:9"]) == 1
     redis.kill()
-    assert main(["status", str(file)]) == 1
+    assert main(["replicas", str(file)]) == 1
     alone = re.sub(r"(?s)workers = 2|\[redis\]\nurl = \"[^\"]*\"", "", file.read_text())
     file.write_text(alone)
-    assert main(["status", str(file)]) == 1
+    assert main(["replicas", str(file)]) == 1
     file.write_text("nonsense")
-    assert main(["status", str(file)]) == 2
+    assert main(["replicas", str(file)]) == 2
 
     assert "has no [redis] section" in capsys.readouterr().err

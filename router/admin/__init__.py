@@ -1,0 +1,1 @@
+"""Administration of a running router: what may be changed, how it is kept, what goes on."""

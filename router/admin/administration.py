@@ -1,0 +1,266 @@
+"""Puts administration together: what is kept where, who may ask, what is written down of it."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import uvicorn
+from redis.asyncio import Redis
+from redis.credentials import UsernamePasswordCredentialProvider
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from policies.facts import EndpointPlan
+from policies.policy import Policy
+from router.admin.file_store import FileStore
+from router.admin.fleet_api import FleetApi
+from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.ledger import Ledger
+from router.admin.live import Live
+from router.admin.openapi import openapi
+from router.admin.operations import PREFIX, Operation, Token, answer, routes
+from router.admin.page import page_routes
+from router.admin.policy_api import PolicyApi
+from router.admin.policy_document import read_policy, write_policy
+from router.admin.recent import Recent
+from router.admin.redis_store import RedisStore
+from router.admin.revisions import MemoryStore, NotStored, Store
+from router.admin.traffic_api import TrafficApi
+from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
+from router.config import Config
+from router.credentials import SecretReader, Secrets
+from router.document import ConfigError
+from router.door import Door
+from router.overview import Overview
+from router.settings import Admin, Pool
+
+logger = logging.getLogger("headway.admin")
+audit_logger = logging.getLogger("headway.audit")
+FOLLOW_S: Final = 0.2
+"""How often another replica's change is looked for; the promise is a second."""
+
+
+class Subject(Protocol):
+    """The router that is administered."""
+
+    config: Config
+    door: Door
+    overview: Overview
+
+    def adopt_policy(self, policy: Policy) -> None:
+        """Route by another policy from here on."""
+
+    def adopt_fleet(
+        self, pools: Sequence[Pool], draining: Collection[str], api_keys: Mapping[str, str]
+    ) -> None:
+        """Serve from other endpoints."""
+
+    def probe(self, endpoint_id: str) -> None:
+        """Ask an endpoint at once how it is."""
+
+
+class Administration:
+    """The administration of one router."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        settings: Admin,
+        secrets: Secrets,
+        *,
+        wall_clock: Callable[[], float],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`secrets` must hold the token."""
+        if secrets.admin_token is None:
+            raise ValueError("administration is never open: it needs a token")
+        self.settings = settings
+        self._subject = subject
+        self._environ = environ
+        self._wall_clock = wall_clock
+        config, door = subject.config, subject.door
+        self._redis = _redis(config, secrets)
+        self.policy: Ledger[Policy] = Ledger(
+            self._store("policy"),
+            config.policy,
+            read=self._read_policy,
+            write=write_policy,
+            adopt=subject.adopt_policy,
+            wall_clock=wall_clock,
+        )
+        self.fleet: Ledger[FleetPlan] = Ledger(
+            self._store("fleet"),
+            FleetPlan(config.pools),
+            read=self._read_fleet,
+            write=write_fleet,
+            adopt=self._adopt_fleet,
+            wall_clock=wall_clock,
+        )
+        self.recent = Recent(settings.recorded_requests, door.clock)
+        door.record = self.recent.record
+        self.live = Live(door, subject.overview, self.recent, settings.objective, self._versions)
+        self._policy_api = PolicyApi(self.policy, self.recent, self._fleet_as_it_is)
+        self.operations = self._operations(door)
+        self.routes: list[BaseRoute] = [
+            *routes(self.operations, Token.of(secrets.admin_token), self._audit),
+            *page_routes(),
+        ]
+        self._listening: _Listener | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def has_own_port(self) -> bool:
+        """Whether it listens apart from the callers."""
+        return self.settings.port is not None or self.settings.host is not None
+
+    async def start(self, group: asyncio.TaskGroup) -> None:
+        """Take up what was stored, and begin to count and to follow."""
+        for ledger in (self.fleet, self.policy):
+            await ledger.start()
+        if isinstance(self._store("policy"), MemoryStore):
+            logger.warning("changes are lost at a restart: there is no [state] and no [redis]")
+        self._tasks = [group.create_task(self.live.run())]
+        if self._redis is not None:
+            self._tasks.append(group.create_task(self._follow()))
+        if self.has_own_port:
+            self._listening = _Listener(self._app(), self.settings, self._subject.config)
+            self._tasks.append(group.create_task(self._listening.serve()))
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        self.live.close()
+        self._policy_api.close()
+        if self._listening is not None:
+            self._listening.should_exit = True
+        for task in self._tasks:
+            task.cancel()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def _operations(self, door: Door) -> list[Operation]:
+        fleet = FleetApi(
+            self.fleet, lambda: door.dispatcher.endpoints, self._subject.probe, door.clock
+        )
+        return [
+            *self._policy_api.operations(),
+            *VersionsApi(self.policy, "/policy", "the policy").operations(),
+            *fleet.operations(),
+            *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
+            *TrafficApi(door, self.recent, self.live).operations(),
+            Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),
+        ]
+
+    async def _openapi(self, _: Request) -> Response:
+        return answer(openapi(self.operations))
+
+    # documents
+
+    def _store(self, name: str) -> Store:
+        config = self._subject.config
+        if self._redis is not None:
+            return RedisStore(self._redis, name)
+        if config.state is not None:
+            return FileStore(config.state.directory / f"{name}.jsonl")
+        return MemoryStore()
+
+    def _read_policy(self, document: dict[str, Any]) -> Policy:
+        return read_policy(document, tuple(self._subject.overview.names))
+
+    def _read_fleet(self, document: dict[str, Any]) -> FleetPlan:
+        plan = read_fleet(document)
+        secrets = SecretReader(self._environ)
+        secrets.read(plan.pools, None, None)
+        if secrets.flaws:
+            raise ConfigError("", secrets.flaws)
+        return plan
+
+    def _adopt_fleet(self, plan: FleetPlan) -> None:
+        keys = SecretReader(self._environ).read(plan.pools, None, None).api_keys
+        self._subject.adopt_fleet(plan.pools, plan.draining, keys)
+
+    def _fleet_as_it_is(self) -> tuple[Sequence[Pool], dict[str, EndpointPlan]]:
+        endpoints = self._subject.door.dispatcher.endpoints
+        return self.fleet.value.pools, {id_: each.plan for id_, each in endpoints.items()}
+
+    def _versions(self) -> dict[str, Any]:
+        return {
+            "at": moment(self._wall_clock()),
+            "policy_version": self.policy.version,
+            "policy_etag": self.policy.etag,
+            "fleet_version": self.fleet.version,
+        }
+
+    async def _follow(self) -> None:
+        """Take up what other replicas change."""
+        failing = False
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                for ledger in (self.fleet, self.policy):
+                    if await ledger.follow():
+                        logger.info("change of another replica taken up")
+                failing = False
+            except (NotStored, ConfigError) as error:
+                if not failing:
+                    logger.warning("changes cannot be followed", extra={"reason": str(error)})
+                failing = True
+
+    # what is written down
+
+    def _audit(self, request: Request, status: int) -> None:
+        author = author_of(request)
+        audit_logger.info(
+            "administration",
+            extra={
+                "method": request.method,
+                "path": request.url.path.removeprefix(PREFIX),
+                "status": status,
+                "who": author.who,
+                "origin": author.origin,
+                "reason": author.reason,
+                "policy_version": self.policy.version,
+                "fleet_version": self.fleet.version,
+            },
+        )
+
+    def _app(self) -> Starlette:
+        app = Starlette(routes=self.routes)
+        app.router.redirect_slashes = False
+        return app
+
+
+class _Listener(uvicorn.Server):
+    """Administration's own port."""
+
+    def __init__(self, app: Starlette, settings: Admin, config: Config) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host or config.server.host,
+                port=settings.port or 0,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+            )
+        )
+
+    def install_signal_handlers(self) -> None:
+        """Leave signals to the server that callers are heard by."""
+
+
+def _redis(config: Config, secrets: Secrets) -> Redis | None:
+    if config.redis is None:
+        return None
+    return Redis.from_url(
+        config.redis.url,
+        credential_provider=UsernamePasswordCredentialProvider(password=secrets.redis_password)
+        if secrets.redis_password
+        else None,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+    )

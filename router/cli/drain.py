@@ -1,0 +1,38 @@
+"""`headway drain`: let an endpoint run empty."""
+
+import argparse
+from typing import Final
+
+from router.cli.admin_client import (
+    HOW_TO_REACH,
+    Failed,
+    add_change_arguments,
+    add_client_arguments,
+    client_of,
+    failed,
+)
+from router.cli.endpoints import change
+
+EXAMPLE: Final = f"""\
+example:
+  headway drain vllm-0 --reason 'driver update'
+  headway endpoints                        how many requests still run there
+  headway undrain vllm-0
+
+What runs there goes on to its end; nothing more is sent.
+{HOW_TO_REACH}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("what", nargs=1, metavar="ENDPOINT")
+    add_change_arguments(parser)
+    add_client_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drain; returns the exit status."""
+    try:
+        return change(client_of(args), args, "POST", "/drain", "is sent nothing more")
+    except Failed as error:
+        return failed("drain", error)

@@ -8,7 +8,9 @@ at `next_wake`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from random import Random
+from typing import Final
 
 from policies import admission
 from policies.classify import Ask, classify, standard_of
@@ -24,7 +26,7 @@ from policies.facts import (
     SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
-from policies.health import SICK
+from policies.health import SICK, State
 from policies.lengths import Lengths
 from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
 from policies.placing import place
@@ -33,12 +35,19 @@ from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
 from policies.routes import Catalogue
 
+RECHECK_S: Final = 1.0
+"""After a canary that failed, the next is sent so soon, s."""
+
 
 class Dispatcher:
     """Decides for each request where it goes, or that it waits, or that it is refused."""
 
-    def __init__(self, plans: Iterable[EndpointPlan], policy: Policy, rng: Random) -> None:
+    def __init__(
+        self, plans: Iterable[EndpointPlan], policy: Policy, rng: Random, *, watched: bool = False
+    ) -> None:
+        """`watched`: the caller calls `watch` a few times a second, and sends canaries."""
         self.policy = policy
+        self._watched = watched
         self.lengths = Lengths()
         self.waiting = 0
         """Requests that wait, and answers that `due` has ready; 0: `due` need not be asked."""
@@ -55,6 +64,8 @@ class Dispatcher:
         """Something happened that may let a waiting request go."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
+        if watched:
+            self._roster.watched()
 
     @property
     def endpoints(self) -> Mapping[str, EndpointState]:
@@ -97,6 +108,19 @@ class Dispatcher:
         """Note `tokens` more output tokens."""
         if flight.held:
             flight.endpoint.grew(flight, tokens)
+            flight.endpoint.progress.tokens(tokens, now - flight.moved_at, now)
+            flight.moved_at = now
+
+    def unread(self, flight: Flight, on: bool, now: float) -> None:
+        """Note that the caller of a begun stream reads no more of it, or does again."""
+        if flight.held and flight.unread is not on and flight.first_token_at is not None:
+            flight.unread = on
+            flight.moved_at = now
+            progress = flight.endpoint.progress
+            if on:
+                progress.unread()
+            else:
+                progress.read_on(now)
 
     def ended(
         self,
@@ -122,6 +146,7 @@ class Dispatcher:
         match ending:
             case Ending.COMPLETED:
                 endpoint.completed += 1
+                endpoint.progress.moved(now)
                 if not endpoint.health.spotless:
                     endpoint.worked(trial=trial)
                 self.lengths.learn(
@@ -152,7 +177,8 @@ class Dispatcher:
         self._stirred = True
         tried = flight.tried | {endpoint.id}
         spared = flight.spared
-        if kind in SICK:
+        if kind in SICK and (trial or kind is not FailureKind.BROKEN or flight.attempt == 1):
+            # An answer that is broken at one endpoint after another may be the request's doing.
             self._roster.sickened(endpoint, now, trial=trial)
         elif kind is FailureKind.BUSY:
             self._roster.was_busy(endpoint, now, retry_after_s)
@@ -198,13 +224,62 @@ class Dispatcher:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             endpoint.load = load
+            endpoint.progress.counted(load.progress, now)
 
     def probed(self, endpoint_id: str, ok: bool, now: float) -> None:
         """Count a health probe; an endpoint that is gone is passed over."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
+            if self._watched and not ok and now - endpoint.progress.moved_at < self.policy.health.stall_s:
+                # It computes, whatever it says: what it refuses or fails will tell.
+                return
             endpoint.probed(ok=ok)
             self._stirred = True
+
+    def watch(self, now: float) -> None:
+        """Judge every endpoint by what moves there; to be called a few times a second."""
+        if now >= self._roster.wake_at:
+            self._roster.wake(now)
+            self._stirred = True
+        if self._roster.watch(now):
+            self._stirred = True
+
+    def canaries(self, now: float, idle_s: float) -> list[str]:
+        """Return the endpoints that a one-token request is to be sent to; each is tried by it.
+
+        Those whose trial is due, and those of which nothing was seen for `idle_s`. Each must be
+        answered by `canary_ended`.
+        """
+        due = []
+        for endpoint in self.endpoints.values():
+            health = endpoint.health
+            if health.trying:
+                continue
+            idle = not endpoint.own_in_flight and health.takes_requests
+            quiet_s = min(idle_s, RECHECK_S) if health.failures else idle_s
+            if idle and endpoint.progress.moved_at == -inf:
+                # Of one that is new, the time of being idle counts from here.
+                endpoint.progress.moved(now)
+            if health.awaits_canary or (idle and now - endpoint.progress.moved_at >= quiet_s):
+                endpoint.canary_sent()
+                due.append(endpoint.id)
+        return due
+
+    def canary_ended(self, endpoint_id: str, well: bool | None, now: float) -> None:
+        """Take in how a canary went; `well` None: the endpoint does not take such requests."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        if well is None:
+            endpoint.canary_undecided()
+        elif well:
+            endpoint.canary_passed(now)
+        else:
+            on_trial = endpoint.health.state is State.TRIAL
+            endpoint.health.trying = False
+            endpoint.progress.moved(now)
+            self._roster.sickened(endpoint, now, trial=on_trial)
+        self._stirred = True
 
     def heard(self, endpoint_id: str, others: Others, now: float) -> None:
         """Replace what other routers have at an endpoint; one that is gone is passed over."""
@@ -233,6 +308,8 @@ class Dispatcher:
         self._budget.policy = policy.retry
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
+        if self._watched:
+            self._roster.watched()
         for ticket in self._queue.clear():
             lane = self._lane_of(ticket.ask, ticket.tried)
             if isinstance(lane, Refuse):
@@ -300,7 +377,9 @@ class Dispatcher:
             return lane
         if not lane.endpoints:
             return self._given_up(flight, kind, now)
-        if kind is not FailureKind.STALE_CONNECTION or flight.spared:
+        if kind is not FailureKind.BUSY and (
+            kind is not FailureKind.STALE_CONNECTION or flight.spared
+        ):
             self._budget.spend()
         ticket = Ticket(
             0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried, spared=spared

@@ -6,13 +6,15 @@ which knows whether it still holds it, so nothing can be given back twice.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
 from policies.classify import NO_LIMIT, Ask
 from policies.facts import EndpointPlan, Load, Reason
-from policies.health import Health, State
+from policies.health import Cause, Health, State
 from policies.latency import PeakEwma
 from policies.policy import Hold, Policy
+from policies.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class Flight:
     """Whether it is the one request that an endpoint is tried with."""
     spared: bool = False
     """Whether this request was already sent again for a connection found stale."""
+    moved_at: float = 0.0
+    """When its last token came, as far as was noted."""
+    unread: bool = False
+    """Whether its caller has stopped reading, so that nothing can come."""
 
 
 class EndpointState:
@@ -110,16 +116,24 @@ class EndpointState:
         "pending_limits",
         "pending_prompt_tokens",
         "plan",
+        "progress",
+        "ramp_at",
         "rejected",
         "rooms",
         "sent",
         "slots",
+        "slow_since",
         "weight",
     )
 
     def __init__(self, plan: EndpointPlan, policy: Policy) -> None:
         self.id = plan.id
         self.health = Health(policy.health)
+        self.progress = Progress()
+        self.slow_since = inf
+        """Since when its tokens have come several times slower than its pool's."""
+        self.ramp_at = inf
+        """When an endpoint that came back is given more slots."""
         self.peak = PeakEwma()
         self.load: Load | None = None
         self.others = NO_OTHERS
@@ -165,6 +179,7 @@ class EndpointState:
         self.in_flight += 1
         self.held[ask.rank] += 1
         self.kv_tokens += ask.prompt_tokens
+        self.progress.began(flight.sent_at, streams=ask.facts.streams)
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
@@ -179,8 +194,10 @@ class EndpointState:
     def began(self, flight: Flight, now: float) -> None:
         """Note the first token of `flight`."""
         flight.first_token_at = now
+        flight.moved_at = now
         if flight.ask.facts.streams:
             self.peak.saw(now - flight.sent_at, now)
+            self.progress.first_token(now)
         self.pending_prompt_tokens -= flight.pending_tokens
         flight.pending_tokens = 0
         if flight.trial:
@@ -201,6 +218,9 @@ class EndpointState:
             return False
         ask = flight.ask
         flight.held = False
+        if not flight.unread:
+            begun = flight.first_token_at is not None
+            self.progress.ended(streams=ask.facts.streams, begun=begun)
         self.own_in_flight -= 1
         self.in_flight -= 1
         self.held[ask.rank] -= 1
@@ -237,6 +257,53 @@ class EndpointState:
         self.health.probed(ok=ok)
         self._judged()
 
+    def put_down(self, cause: Cause, now: float) -> None:
+        """Send it nothing for a while, for a reason that the watchdog saw."""
+        self.health.put_down(cause, now)
+        self.slow_since = inf
+        self.progress.forget_speed()
+        self._judged()
+
+    def moved_again(self, now: float) -> None:
+        """Use an endpoint again that had stood still and moves."""
+        self.health.come_back()
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def canary_sent(self) -> None:
+        """Note that its trial is under way."""
+        self.health.trying = True
+
+    def canary_passed(self, now: float) -> None:
+        """Note that it answered a canary rightly."""
+        self.progress.moved(now)
+        self.health.trial_passed()
+        self.health.succeeded()
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def canary_undecided(self) -> None:
+        """Note that it does not take canaries: a caller's request must do."""
+        self.health.trying = self.health.by_canary = False
+        self._judged()
+
+    def allow(self, slots: int, now: float) -> None:
+        """Give it no more than so many slots for the time being."""
+        self.health.allowed = max(1, slots)
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def ramp(self, now: float) -> bool:
+        """Give it more slots if that is due; return whether it was."""
+        allowed = self.health.allowed
+        if allowed is None or now < self.ramp_at:
+            return False
+        allowed *= 2
+        self.health.allowed = allowed if allowed < self.plan.max_in_flight else None
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+        return True
+
     def try_again(self) -> None:
         """End a time of being down: the next request is a trial."""
         self.health.try_again()
@@ -260,6 +327,9 @@ class EndpointState:
     def _judged(self) -> None:
         """Take over what health has come to. Called after every change of it."""
         self._open = self.health.takes_requests
+        allowed = self.health.allowed
+        most = self.plan.max_in_flight
+        self.slots = most if allowed is None else min(most, allowed)
         self._on_trial = self.health.state is State.TRIAL
         self.reckon()
 

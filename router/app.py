@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from math import inf
 from random import Random
 
 import uvicorn
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 
 from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
+from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
 from router.door import Door
@@ -62,7 +64,9 @@ class Router:
             id_: plan(pool, endpoint, engines[endpoint.engine])
             for id_, (pool, endpoint) in self._members.items()
         }
-        self.dispatcher = Dispatcher(self._plans.values(), config.policy, rng)
+        self.dispatcher = Dispatcher(
+            self._plans.values(), config.policy, rng, watched=config.probes.canary_s is not None
+        )
         self.door = Door(
             dispatcher=self.dispatcher,
             endpoints={},
@@ -74,7 +78,14 @@ class Router:
             new_id=lambda: f"{rng.getrandbits(128):032x}",
             show_routing=config.server.show_routing,
         )
-
+        self._canaries = Canaries(
+            self.dispatcher,
+            self.door.endpoints,
+            clock=clock,
+            idle_s=config.probes.canary_s or inf,
+            limit_s=config.probes.canary_timeout_s,
+            ended=self.door.pump,
+        )
         self.overview = Overview(self.dispatcher, config.models)
         self._rng = rng
         self._heads = HeadReader()
@@ -99,6 +110,7 @@ class Router:
             prober.close()
             for task in beside:
                 task.cancel()
+            self._canaries.close()
             self.door.stop()
             for each in self.door.endpoints.values():
                 each.pool.close()
@@ -137,6 +149,10 @@ class Router:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.door.sweep()
+                if self.config.probes.canary_s is not None:
+                    self.dispatcher.watch(self._clock())
+                    self._canaries.sweep()
+                    self.door.pump(self._clock())
             except Exception:  # whatever broke one exchange, the others' time passes as well
                 logger.exception("sweep broke")
 

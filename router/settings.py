@@ -122,6 +122,11 @@ class Probes:
     """Between two readings of the engine's own gauges."""
     timeout_s: Seconds = 5.0
     """For one answer."""
+    canary_s: Seconds | None = 30.0
+    """An engine that nothing was seen of for so long is asked for one token, and so is one that was
+    down, before it is given requests again; none: neither, requests try it."""
+    canary_timeout_s: Seconds = 5.0
+    """For that token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from router.settings import Endpoint, Limits, Pool, Probes, Server, Timeouts, Tl
 from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
-SELDOM = Probes(health_s=3600.0, load_s=3600.0)
+SELDOM = Probes(health_s=3600.0, load_s=3600.0, canary_s=None)
 """Engines are asked once, at the start."""
 PATIENCE_S = 10.0
 """How long anything may take that is waited for; only a test that fails gets there."""

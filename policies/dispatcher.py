@@ -8,6 +8,7 @@ at `next_wake`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from random import Random
 from typing import Final
@@ -26,7 +27,7 @@ from policies.facts import (
     SlaClass,
 )
 from policies.fleet import EndpointState, Flight, Others
-from policies.health import SICK, State
+from policies.health import SICK, Cause, State
 from policies.lengths import Lengths
 from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
 from policies.placing import place
@@ -185,6 +186,63 @@ class Dispatcher:
         elif kind is FailureKind.STALE_CONNECTION:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def broke(
+        self, flight: Flight, now: float, barred: frozenset[str]
+    ) -> Send | Wait | Refuse:
+        """Give the slot back of an answer that broke off, and find another for the rest of it.
+
+        `barred`: endpoints that cannot go on from the middle. Raises ValueError where the slot was
+        given back before.
+        """
+        endpoint = flight.endpoint
+        if not endpoint.give(flight):
+            raise ValueError(f"flight {flight.id} to {endpoint.id!r} has ended already")
+        self._stirred = True
+        self._roster.sickened(endpoint, now, trial=False)
+        ask = self._granted(flight.ask, now)
+        if not self._budget.has_one(now):
+            return self._given_up(flight, FailureKind.BROKEN, now)
+        tried = flight.tried | {endpoint.id}
+        lane = self._lane_of(ask, tried | barred)
+        if isinstance(lane, Refuse):
+            return lane
+        if not lane.endpoints:
+            return self._given_up(flight, FailureKind.BROKEN, now)
+        self._budget.spend()
+        ticket = Ticket(0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried)
+        self._settle(now, ask.rank)
+        again = self._place(lane, ask, now, ticket.reason)
+        return self._wait(ticket, now) if again is None else self._sent(ticket, again)
+
+    def stands_still(self, flight: Flight) -> bool:
+        """Return whether the endpoint of a request was put down because nothing moves there."""
+        health = flight.endpoint.health
+        return health.state is State.DOWN and health.cause is Cause.STILL
+
+    def had_better_move(self, flight: Flight, now: float) -> bool:
+        """Return whether a request without a byte is better tried elsewhere, which has room.
+
+        So it is where nothing moves any more.
+        """
+        if not self.stands_still(flight):
+            return False
+        if flight.attempt >= self.policy.retry.max_attempts or not self._budget.has_one(now):
+            return False
+        lane = self._lane_of(flight.ask, flight.tried | {flight.endpoint.id})
+        if isinstance(lane, Refuse):
+            return False
+        rank = flight.ask.rank
+        return any(endpoint.rooms[rank] for endpoint in lane.endpoints)
+
+    def _granted(self, ask: Ask, now: float) -> Ask:
+        """Let a request whose engine failed it wait again as long as its class waits."""
+        wait_until = now + self.policy.of_class(ask.sla_class).max_wait_s
+        if ask.finish_by is not None:
+            wait_until = min(wait_until, ask.finish_by)
+        if wait_until <= ask.wait_until or not ask.facts.wish.may_wait:
+            return ask
+        return replace(ask, wait_until=wait_until)
 
     def class_of(self, facts: RequestFacts) -> SlaClass:
         """Return the class that a request would be served as."""
@@ -365,7 +423,7 @@ class Dispatcher:
         self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool
     ) -> Send | Wait | Refuse:
         """Answer a request again whose attempt failed."""
-        ask = flight.ask
+        ask = self._granted(flight.ask, now)
         if flight.first_token_at is not None or not may_retry(
             kind, flight.attempt, self._budget, now, spared=flight.spared
         ):

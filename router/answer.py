@@ -4,6 +4,7 @@ On the hot path, so text that repeats (pools, endpoints) is made safe once and k
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -59,6 +60,8 @@ class Outcome:
     targets: Targets = NO_TARGETS
     attempts: int = 1
     hedged: bool = False
+    seams: Sequence[tuple[str, int]] = ()
+    """Where the answer went on at another endpoint: the one that broke, and the tokens until then."""
 
 
 def header_value(text: str) -> bytes:
@@ -164,6 +167,11 @@ def receipt(placement: Placement, outcome: Outcome, *, show_routing: bool = True
         "targets": _targets(targets),
         "sla": "none" if verdict is None else "met" if verdict else "missed",
     }
+    if outcome.seams:
+        fields["seams"] = [
+            {"endpoint": endpoint, "tokens": tokens} if show_routing else {"tokens": tokens}
+            for endpoint, tokens in outcome.seams
+        ]
     if not show_routing:
         del fields["pool"], fields["endpoint"], fields["reason"]
     line = orjson.dumps(fields)

@@ -29,6 +29,8 @@ class Intake:
     """The body, parsed; not to be changed."""
     stream: bool
     wants_receipt: bool
+    wants_continuation: bool = False
+    """A stream that breaks may go on at another endpoint."""
 
     @property
     def request_id(self) -> str:
@@ -72,7 +74,9 @@ def read_request(
         tenant=asked.tenant or "",
         session=asked.session,
     )
-    return Intake(facts, document, contents.stream, asked.wants_receipt)
+    return Intake(
+        facts, document, contents.stream, asked.wants_receipt, asked.wants_continuation
+    )
 
 
 def _parse(body: bytes) -> dict[str, object]:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
-from policies.facts import Profile
+from policies.facts import Profile, SlaClass
 from router.log import Style
 from router.urls import engine_url, redis_url
 
@@ -105,11 +105,19 @@ class Timeouts:
     """From sending a request to the first event of its stream."""
     idle_s: Seconds = 60.0
     """Between two events of a stream."""
+    interactive_idle_s: Seconds = 20.0
+    """The same where somebody watches; `idle_s` where that is shorter."""
     answer_s: Seconds = 600.0
     """From sending a request to the beginning of an answer that is not a stream: it shows nothing
     until it is complete."""
     total_s: Seconds | None = None
     """The whole exchange; none: a stream may go on for as long as it moves."""
+
+    def of_class(self, sla_class: SlaClass) -> float:
+        """Return how long a stream of a class may be silent, s."""
+        if sla_class is SlaClass.INTERACTIVE:
+            return min(self.interactive_idle_s, self.idle_s)
+        return self.idle_s
 
 
 @dataclass(frozen=True, slots=True)

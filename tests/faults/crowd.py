@@ -248,8 +248,8 @@ def judged_error(status: int, body: bytes) -> tuple[Fate, str]:
 
 
 def _broke(account: Account, error: Exception) -> None:
-    """Judge a connection that broke: honest where something had come that needs more."""
-    if account.bytes_seen and not account.stream:
+    """Judge a connection that broke: honest where a body had begun, whose framing needs more."""
+    if account.bytes_seen:
         account.fate, account.said = Fate.FAILED, f"cut short: {error}"
     else:
         account.fate, account.said = Fate.LOST, f"{type(error).__name__}: {error}"

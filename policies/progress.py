@@ -7,9 +7,9 @@ last moved, what there is that ought to move, and how fast tokens come; who judg
 from math import inf
 from typing import Final
 
-HALF_LIFE_S: Final = 1.5
+HALF_LIFE_S: Final = 0.8
 """Of what is remembered of the speed of tokens."""
-LEAST_TOKENS: Final = 8.0
+LEAST_TOKENS: Final = 3.0
 """Tokens, and"""
 LEAST_STREAM_S: Final = 0.3
 """seconds of streams added up, below which their speed is not known."""
@@ -51,6 +51,11 @@ class Progress:
         self._stream_s = 0.0
         self._tokens = 0.0
         self._at = -inf
+
+    @property
+    def ought_to_move(self) -> bool:
+        """Whether there is something whose standing still would show."""
+        return bool(self.streams or self.pending or (self.silent and self.counter is not None))
 
     def began(self, now: float, *, streams: bool) -> None:
         """Note a request sent there."""
@@ -102,6 +107,7 @@ class Progress:
         self.read_every_s, self.read_at = now - self.read_at, now
         if counter is not None and counter != self.counter:
             self.moved_at = now
+            self._work(now)
         self.counter = counter
 
     def per_token_s(self, now: float) -> float | None:
@@ -113,19 +119,18 @@ class Progress:
 
     def still_s(self, now: float) -> float:
         """Return for how long nothing has moved that ought to; 0 where nothing ought to."""
-        ought = self.streams or self.pending or (self.silent and self.counter is not None)
-        return now - max(self.moved_at, self.work_since) if ought else 0.0
+        return now - max(self.moved_at, self.work_since) if self.ought_to_move else 0.0
 
     def forget_speed(self) -> None:
         """Judge the speed afresh from here on."""
         self._stream_s = self._tokens = 0.0
 
     def _work(self, now: float) -> None:
-        if not (self.streams or self.pending or self.silent):
+        if not self.ought_to_move:
             self.work_since = now
 
     def _rest(self) -> None:
-        if not (self.streams or self.pending or self.silent):
+        if not self.ought_to_move:
             self.work_since = inf
 
     def _fade(self, now: float) -> None:

@@ -83,11 +83,11 @@ def _is_slow(own_s: float, usual_s: float, factor: float) -> bool:
 def _usual_s(
     endpoint: EndpointState, peers: Collection[EndpointState], now: float
 ) -> float | None:
-    """Return the median time between tokens of those that carry at least half as much."""
+    """Return the median time between tokens of those that carry at least a quarter as much."""
     told = [
         each.progress.per_token_s(now)
         for each in peers
-        if each.health.hopeful and 2 * each.in_flight >= endpoint.in_flight
+        if each.health.hopeful and 4 * each.in_flight >= endpoint.in_flight
     ]
     known = [each for each in told if each is not None]
     return median(known) if known else None

@@ -236,12 +236,12 @@ class Dispatcher:
         return any(endpoint.rooms[rank] for endpoint in lane.endpoints)
 
     def _granted(self, ask: Ask, now: float) -> Ask:
-        """Let a request whose engine failed it wait again as long as its class waits."""
+        """Let a request whose engine took all its time wait again as long as its class waits."""
+        if now < ask.wait_until or not ask.facts.wish.may_wait:
+            return ask
         wait_until = now + self.policy.of_class(ask.sla_class).max_wait_s
         if ask.finish_by is not None:
             wait_until = min(wait_until, ask.finish_by)
-        if wait_until <= ask.wait_until or not ask.facts.wish.may_wait:
-            return ask
         return replace(ask, wait_until=wait_until)
 
     def class_of(self, facts: RequestFacts) -> SlaClass:

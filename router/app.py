@@ -36,6 +36,10 @@ from router.wire.upstream import Pool, Spawn, address
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25
 """How often timeouts are looked at: precise enough for whole seconds, and next to free."""
+STILL_S = 0.5
+"""A sweep that is so late is left out once."""
+UNREADY_LOOK_S = 0.1
+"""How soon a second signal ends the wait before the listeners close."""
 
 
 class Router:
@@ -104,7 +108,7 @@ class Router:
                     prober.watch(self._target(endpoint), certificates)
             beside = [
                 group.create_task(self._sweep()),
-                group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
+                group.create_task(watch_loop(self._lagged, self._clock)),
             ]
             yield
             prober.close()
@@ -144,9 +148,20 @@ class Router:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
 
+    def _lagged(self, lag_s: float) -> None:
+        """Take in how late the loop is."""
+        self.metrics.loop_lag.observe(lag_s)
+        self.door.overload.observe(lag_s)
+
     async def _sweep(self) -> None:
+        stood_still = False
         while True:
+            due_at = self._clock() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
+            # What came while the process stood still is read first: else it would be called late.
+            stood_still = not stood_still and self._clock() - due_at > STILL_S
+            if stood_still:
+                continue
             try:
                 self.door.sweep()
                 if self.config.probes.canary_s is not None:
@@ -182,13 +197,17 @@ class Router:
 class _Server(uvicorn.Server):
     """uvicorn, but a signal that ended it in good order is no failure of the process."""
 
-    def __init__(self, config: uvicorn.Config, overview: Overview) -> None:
+    def __init__(self, config: uvicorn.Config, overview: Overview, unready_s: float) -> None:
         super().__init__(config)
         self._overview = overview
+        self._unready_s = unready_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let running answers end, for as long as they may."""
+        """Say that it is not ready, take what comes still, then let running answers end."""
         self._overview.draining = True
+        until = asyncio.get_running_loop().time() + self._unready_s
+        while not self.force_exit and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(min(UNREADY_LOOK_S, self._unready_s))
         await super().shutdown(sockets)
 
     @contextmanager
@@ -220,4 +239,4 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.limits.drain_s,  # type: ignore[arg-type] # any number
         backlog=4096,
     )
-    return _Server(config, router.overview)
+    return _Server(config, router.overview, settings.limits.unready_s)

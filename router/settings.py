@@ -71,6 +71,14 @@ class Limits:
     """How long an idle connection is kept."""
     drain_s: Annotated[float, Ge(0)] = 30.0
     """How long running answers may go on once the server is told to stop."""
+    unready_s: Annotated[float, Ge(0)] = 0.0
+    """How long before that `/readyz` says so while requests are still taken: long enough for
+    whatever is in front to look elsewhere (Kubernetes: 5)."""
+    max_connections: Annotated[int, Ge(1)] | None = None
+    """Callers connected at once; the next one is refused. None: as many as open files allow."""
+    max_loop_lag_s: Seconds | None = 0.25
+    """An event loop that is later than this, several times in a row, sheds bulk, then standard;
+    none: never."""
 
 
 @dataclass(frozen=True, slots=True)

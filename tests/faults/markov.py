@@ -6,11 +6,9 @@ chat, streams only, one word an event, and answers what a prober asks.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from zlib import crc32
 
-from tests.fakes.scripted import Call, ScriptedEngine, scripted_engine
+from tests.fakes.scripted import Call
 
 WORDS = [
     first + second
@@ -57,7 +55,8 @@ class Speaker:
             return
         await call.begin_stream()
         if is_chat:
-            await _say(call, base, {"delta": {"role": "assistant", "content": ""}})
+            opening = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+            await _say(call, base, opening)
         for number in range(tokens):
             word = next_word(text)
             text += word
@@ -91,25 +90,3 @@ def _prefix_tokens(document: dict[str, object]) -> int:
 async def _say(call: Call, base: dict[str, object], choice: dict[str, object]) -> None:
     event = {**base, "choices": [{"index": 0, **choice}]}
     await call.say_chunk(b"data: %b\n\n" % json.dumps(event).encode())
-
-
-@asynccontextmanager
-async def speakers(
-    count: int, pause_s: float
-) -> AsyncGenerator[list[tuple[Speaker, ScriptedEngine]]]:
-    """Serve so many, each on a port of its own."""
-    made = []
-    speaking = [Speaker(f"cmpl-{number}", pause_s) for number in range(count)]
-
-    @asynccontextmanager
-    async def all_of(left: list[Speaker]) -> AsyncGenerator[None]:
-        if not left:
-            yield
-            return
-        async with scripted_engine(left[0]) as engine:
-            made.append((left[0], engine))
-            async with all_of(left[1:]):
-                yield
-
-    async with all_of(speaking):
-        yield made

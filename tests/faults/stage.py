@@ -10,8 +10,12 @@ from pathlib import Path
 
 import httpx
 
+from engines.engine import Kind
 from engines.launch.child import Child, free_port
+from engines.launch.profiles import Profile, arguments
+from router.demo.stage import warm_up
 from tests.faults.gate import Gate, gates
+from tests.faults.speaking import speaker
 
 MODEL = "emulated"
 PACE = 0.25
@@ -22,6 +26,14 @@ SLOTS = 6
 START_S = 30.0
 BACK_S = 20.0
 """How soon after a fault has ended the router must use everything again."""
+
+
+SPEAKER = "speaker"
+LLAMACPP = "llamacpp"
+EMULATED = frozenset({"vllm", "tgi", "sglang"})
+KNOWN_AS = {SPEAKER: "vllm"}
+"""What the router takes a stand-in for."""
+REAL_SLOTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,7 @@ class Stage:
     router_port: int
     router: Child
     control: httpx.AsyncClient
+    fleet: Sequence[Engine]
     processes: dict[str, Child] = field(default_factory=dict)
     beside: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -77,7 +90,8 @@ class Stage:
         self.processes[engine.name] = await asyncio.to_thread(
             _started, engine, port, self.folder / f"{engine.name}.log"
         )
-        await self.tell(engine.name)
+        if engine.kind in EMULATED:
+            await self.tell(engine.name)
 
     async def serving(self) -> int:
         """Return how many endpoints the router would send to."""
@@ -108,14 +122,13 @@ class Stage:
         for task in list(self.beside):
             task.cancel()
         self.router_signal(signal.SIGCONT)
-        for engine in FLEET:
+        for engine in self.fleet:
             name = engine.name
-            if name not in self.processes:
-                continue
             if self.processes[name].exit_code is not None:
                 await self.start(engine)
             self.send(name, signal.SIGCONT)
-            await self.tell(name)
+            if engine.kind in EMULATED:
+                await self.tell(name)
         for gate in self.gates.values():
             await gate.mend()
 
@@ -125,13 +138,28 @@ class Stage:
 
 
 def _started(engine: Engine, port: int, log: Path) -> Child:
+    if engine.kind == SPEAKER:
+        return speaker(port, log)
+    if engine.kind == LLAMACPP:
+        return _llamacpp(port, log)
     arguments = ["emulate", "--kind", engine.kind, "--port", str(port), "--model", MODEL]
     process = Child("router", [*arguments, "--pace", str(PACE)], log)
     process.wait_until_ready(f"http://127.0.0.1:{port}/emulator", START_S)
     return process
 
 
-def configuration(port: int, pools: Sequence[tuple[str, str, Sequence[str]]], more: str = "") -> str:
+def _llamacpp(port: int, log: Path) -> Child:
+    """Start a real llama.cpp with two slots that computes on one core."""
+    flags = arguments(Kind.LLAMACPP, Profile.PREDICTABLE, slots=REAL_SLOTS)
+    process = Child("engines.launch.llamacpp", ["--port", str(port), *flags], log)
+    process.wait_until_ready(f"http://127.0.0.1:{port}/health", START_S)
+    warm_up(f"http://127.0.0.1:{port}")
+    return process
+
+
+def configuration(
+    port: int, pools: Sequence[tuple[str, str, Sequence[str]]], model: str, slots: int
+) -> str:
     """Return the router's file; `pools`: name, profile and endpoint lines of each."""
     text = f"""
 [server]
@@ -149,7 +177,6 @@ answer_s = 6.0
 health_s = 0.5
 load_s = 0.5
 timeout_s = 1.0
-{more}
 """
     for name, profile, endpoints in pools:
         lines = ",\n  ".join(endpoints)
@@ -157,8 +184,8 @@ timeout_s = 1.0
 [[pools]]
 name = "{name}"
 profile = "{profile}"
-models = ["{MODEL}"]
-max_in_flight = {SLOTS}
+models = ["{model}"]
+max_in_flight = {slots}
 endpoints = [
   {lines},
 ]
@@ -172,31 +199,39 @@ def endpoint_line(name: str, kind: str, url: str) -> str:
 
 
 @asynccontextmanager
-async def stage(folder: Path, more: str = "", lost: str | None = None) -> AsyncGenerator[Stage]:
+async def stage(
+    folder: Path,
+    fleet: Sequence[Engine] = FLEET,
+    *,
+    model: str = MODEL,
+    more: str = "",
+    lost: str | None = None,
+) -> AsyncGenerator[Stage]:
     """Run the fleet and the router for as long as the block lasts.
 
     `lost`: an engine whose address is a name that does not resolve.
     """
     async with AsyncExitStack() as stack:
-        ports = {engine.name: free_port() for engine in FLEET}
+        ports = {engine.name: free_port() for engine in fleet}
         before = await stack.enter_async_context(gates(ports))
         control = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=10.0))
         router_port = free_port()
         lines: dict[tuple[str, str], list[str]] = {}
-        for engine in FLEET:
+        for engine in fleet:
             host = "engine.invalid" if engine.name == lost else "127.0.0.1"
             url = f"http://{host}:{before[engine.name].port}"
-            line = endpoint_line(engine.name, engine.kind, url)
+            line = endpoint_line(engine.name, KNOWN_AS.get(engine.kind, engine.kind), url)
             lines.setdefault((engine.pool, engine.profile), []).append(line)
         pools = [(*key, endpoints) for key, endpoints in lines.items()]
         path = folder / "headway.toml"
-        path.write_text(configuration(router_port, pools, more))
+        slots = REAL_SLOTS if fleet[0].kind == LLAMACPP else SLOTS
+        path.write_text(configuration(router_port, pools, model, slots) + more)
         router = Child("router", ["serve", str(path)], folder / "router.log")
         stack.push_async_callback(_stopped, router)
-        made = Stage(folder, before, router_port, router, control)
+        made = Stage(folder, before, router_port, router, control, fleet)
         stack.push_async_callback(_all_stopped, made.processes)
         async with asyncio.TaskGroup() as group:
-            for engine in FLEET:
+            for engine in fleet:
                 group.create_task(made.start(engine))
         url = f"http://127.0.0.1:{router_port}/readyz"
         await asyncio.to_thread(router.wait_until_ready, url, START_S)

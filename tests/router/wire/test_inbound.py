@@ -44,6 +44,7 @@ class FakeDoor:
         self.routes = {route.encode(): route for route in Route}
         self.now = 0.0
         self.known = KnownRequests()
+        self.most_connections = 2
         self.connections = set()
         self.begun = []
         self.exchange = FakeExchange()

@@ -187,9 +187,7 @@ class Dispatcher:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
 
-    def broke(
-        self, flight: Flight, now: float, barred: frozenset[str]
-    ) -> Send | Wait | Refuse:
+    def broke(self, flight: Flight, now: float, barred: frozenset[str]) -> Send | Wait | Refuse:
         """Give the slot back of an answer that broke off, and find another for the rest of it.
 
         `barred`: endpoints that cannot go on from the middle. Raises ValueError where the slot was
@@ -288,7 +286,11 @@ class Dispatcher:
         """Count a health probe; an endpoint that is gone is passed over."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
-            if self._watched and not ok and now - endpoint.progress.moved_at < self.policy.health.stall_s:
+            if (
+                self._watched
+                and not ok
+                and now - endpoint.progress.moved_at < self.policy.health.stall_s
+            ):
                 # It computes, whatever it says: what it refuses or fails will tell.
                 return
             endpoint.probed(ok=ok)

@@ -60,9 +60,7 @@ def _watch_one(
     return True
 
 
-def _cause(
-    endpoint: EndpointState, peers: Collection[EndpointState], now: float
-) -> Cause | None:
+def _cause(endpoint: EndpointState, peers: Collection[EndpointState], now: float) -> Cause | None:
     usual_s = _usual_s(endpoint, peers, now)
     still_s = endpoint.progress.still_s(now)
     if still_s > 0.0 and still_s > _patience_s(endpoint, usual_s, now):
@@ -80,9 +78,7 @@ def _is_slow(own_s: float, usual_s: float, factor: float) -> bool:
     return own_s > factor * usual_s and own_s - usual_s > LEAST_SLOWER_S
 
 
-def _usual_s(
-    endpoint: EndpointState, peers: Collection[EndpointState], now: float
-) -> float | None:
+def _usual_s(endpoint: EndpointState, peers: Collection[EndpointState], now: float) -> float | None:
     """Return the median time between tokens of those that carry at least a quarter as much."""
     told = [
         each.progress.per_token_s(now)
@@ -104,7 +100,9 @@ def _patience_s(endpoint: EndpointState, usual_s: float | None, now: float) -> f
     if not progress.pending:
         return least_s
     peak_s = endpoint.first_token_s(now)
-    return max(least_s, UNKNOWN_IN_STALLS * least_s if peak_s is None else SILENCE_IN_PEAKS * peak_s)
+    return max(
+        least_s, UNKNOWN_IN_STALLS * least_s if peak_s is None else SILENCE_IN_PEAKS * peak_s
+    )
 
 
 def may_eject(

@@ -149,7 +149,7 @@ def receipt(placement: Placement, outcome: Outcome, *, show_routing: bool = True
     """
     targets = outcome.targets
     verdict = met(targets, outcome.first_token_s, outcome.per_token_s, outcome.total_s)
-    fields = {
+    fields: dict[str, object] = {
         "class": placement.sla_class,
         "pool": placement.pool,
         "endpoint": placement.endpoint,

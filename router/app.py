@@ -205,9 +205,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that it is not ready, take what comes still, then let running answers end."""
         self._overview.draining = True
-        until = asyncio.get_running_loop().time() + self._unready_s
-        while not self.force_exit and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(min(UNREADY_LOOK_S, self._unready_s))
+        for _ in range(round(self._unready_s / UNREADY_LOOK_S)):
+            if self.force_exit:
+                break
+            await asyncio.sleep(UNREADY_LOOK_S)
         await super().shutdown(sockets)
 
     @contextmanager

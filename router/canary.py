@@ -147,7 +147,7 @@ class Canaries:
         for canary in tuple(self._flying):
             canary.give_up("the router stops")
 
-    def _told(self, canary: Canary, well: bool | None, why: str) -> None:  # noqa: FBT001 # a callback
+    def _told(self, canary: Canary, well: bool | None, why: str) -> None:  # a callback
         self._flying.discard(canary)
         if not well:
             fields = {"endpoint": canary.endpoint.id, "reason": why}

@@ -74,9 +74,7 @@ def read_request(
         tenant=asked.tenant or "",
         session=asked.session,
     )
-    return Intake(
-        facts, document, contents.stream, asked.wants_receipt, asked.wants_continuation
-    )
+    return Intake(facts, document, contents.stream, asked.wants_receipt, asked.wants_continuation)
 
 
 def _parse(body: bytes) -> dict[str, object]:

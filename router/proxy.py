@@ -433,7 +433,7 @@ class Exchange:
         self._unread_bytes = self._caller.transport.get_write_buffer_size()
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.connection.pause()
-            self._door.dispatcher.unread(self._attempt.flight, True, self.paused_at)  # noqa: FBT003
+            self._door.dispatcher.unread(self._attempt.flight, on=True, now=self.paused_at)
 
     def resume_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
@@ -441,7 +441,7 @@ class Exchange:
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.last_at = self._door.clock()
             self._attempt.connection.resume()
-            self._door.dispatcher.unread(self._attempt.flight, False, self._attempt.last_at)  # noqa: FBT003
+            self._door.dispatcher.unread(self._attempt.flight, on=False, now=self._attempt.last_at)
 
     def check(self, now: float) -> None:
         """Report progress, and act on timeouts that have passed; called a few times a second."""

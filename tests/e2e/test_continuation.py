@@ -48,7 +48,7 @@ class Breaking:
         text = BEGINNING
         await call.begin_stream()
         for number in range(self.words + is_chat):
-            said = {"delta": {"role": "assistant", "content": ""}}
+            said: dict[str, object] = {"delta": {"role": "assistant", "content": ""}}
             if not is_chat or number:
                 word = continued(text, 1)
                 text += word
@@ -65,7 +65,7 @@ class Breaking:
 
 
 def body(path, **more):
-    asked = {"messages": [{"role": "user", "content": BEGINNING}]}
+    asked: dict[str, object] = {"messages": [{"role": "user", "content": BEGINNING}]}
     if path == COMPLETIONS:
         asked = {"prompt": BEGINNING}
     return {"model": "m", "max_tokens": TOKENS, "stream": True, **asked, **more}
@@ -287,9 +287,7 @@ async def test_a_stream_that_stands_still_goes_on_elsewhere():
     async with (
         scripted_engine(Breaking(3, keep)) as first,
         scripted_engine(Speaker("second", 0.0)) as second,
-        serving(
-            pool("a", first, kind=Kind.VLLM), spare("b", second), timeouts=QUIET
-        ) as router,
+        serving(pool("a", first, kind=Kind.VLLM), spare("b", second), timeouts=QUIET) as router,
     ):
         answer = await ask(router.port, body(COMPLETIONS), CONTINUE, path=COMPLETIONS)
 

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.catalogue import FAULTS
@@ -79,7 +78,8 @@ def main() -> int:
     sys.stdout.writelines(f"{line.name}: {line.said}\n" for line in lines)
     if args.write is not None:
         written(args.write, played, lines)
-    flaws = [f"{each.name}: {flaw}" for each in (*played, *lines) for flaw in each.flaws]
+    judged: list[Row | Line] = [*played, *lines]
+    flaws = [f"{each.name}: {flaw}" for each in judged for flaw in each.flaws]
     _say(f"{time.monotonic() - began:.0f} s")
     sys.stderr.writelines(f"FALLS SHORT: {flaw}\n" for flaw in flaws)
     return 1 if flaws else 0

@@ -286,7 +286,12 @@ FAULTS: Final = (
     Fault("hang with health 200", telling(hang=True), lasts_s=4.0),
     Fault("frozen process (SIGSTOP)", signalling(signal.SIGSTOP), lasts_s=4.0),
     Fault("killed process (SIGKILL)", kill),
-    Fault("health blocked behind a step", breaching(Breach(health_silent=True)), lasts_s=4.0, slow=True),
+    Fault(
+        "health blocked behind a step",
+        breaching(Breach(health_silent=True)),
+        lasts_s=4.0,
+        slow=True,
+    ),
     Fault("slow x5", telling(slow_factor=5.0), lasts_s=4.0, slow=True),
     Fault("slow x50", telling(slow_factor=50.0), lasts_s=5.0, excused=PLAIN),
     Fault("fast 429", telling(refuse_status=429)),

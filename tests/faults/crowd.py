@@ -62,7 +62,6 @@ class Account:
     """What an error said, or why it is lost."""
     moment: Moment = Moment.LATER
     receipt: dict[str, object] = field(default_factory=dict)
-    first_text_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,23 +145,12 @@ class Crowd:
             judge.send(h11.Request(method="POST", target="/", headers=[("host", "router")]))
             judge.send(h11.EndOfMessage())
             status, body = 0, bytearray()
-            loop = asyncio.get_running_loop()
-            while True:
-                event = judge.next_event()
-                if event is h11.NEED_DATA:
-                    judge.receive_data(await reader.read(1 << 16))
-                elif isinstance(event, h11.Response):
+            while (event := await _next(judge, reader)) is not None:
+                if isinstance(event, h11.Response):
                     status = event.status_code
                 elif isinstance(event, h11.Data):
                     body += event.data
-                    if status == GOOD_STATUS:
-                        account.bytes_seen = len(body)
-                    if account.first_text_s is None:
-                        account.first_text_s = loop.time() - account.sent_at
-                elif isinstance(event, h11.EndOfMessage):
-                    break
-                elif isinstance(event, h11.ConnectionClosed):
-                    raise ConnectionResetError("closed without an answer")
+                    account.bytes_seen = len(body) if status == GOOD_STATUS else 0
             self._judge(account, status, bytes(body))
         finally:
             writer.transport.abort()
@@ -211,6 +199,15 @@ class Crowd:
         else:
             account.fate = Fate.WRONG
             account.said = f"{account.text!r} instead of the known answer"
+
+
+async def _next(judge: h11.Connection, reader: asyncio.StreamReader) -> object:
+    """Return the next part of an answer; None at its end. Raises where it breaks off."""
+    while (event := judge.next_event()) is h11.NEED_DATA:
+        judge.receive_data(await reader.read(1 << 16))
+    if isinstance(event, h11.ConnectionClosed):
+        raise ConnectionResetError("closed without an answer")
+    return None if isinstance(event, h11.EndOfMessage) else event
 
 
 def read_stream(account: Account, body: bytes) -> tuple[bool, str | None]:

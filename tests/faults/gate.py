@@ -8,7 +8,7 @@ stand-in's own business.
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -145,8 +145,8 @@ class Gate:
             self._accepting.cancel()
             self._accepting = None
 
-    def _spawn(self, work: object) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -238,7 +238,7 @@ class _End:
 
 async def _hung_up(reader: asyncio.StreamReader, to_engine: asyncio.StreamWriter) -> None:
     """Hang up on the engine as soon as the router has hung up."""
-    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 # no event tells of it
+    while not reader.at_eof() and reader.exception() is None:  # no event tells of it
         await asyncio.sleep(0.02)
     to_engine.transport.abort()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from engines.launch.llamacpp import MODEL as REAL_MODEL
-from tests.faults.catalogue import telling
+from tests.faults.catalogue import Deed, telling
 from tests.faults.crowd import COMPLETIONS, Account, Crowd, Fate, Known, Moment, Wishes
 from tests.faults.markov import continued
 from tests.faults.matrix import BODY, MAX_TOKENS, known_answers
@@ -155,7 +155,9 @@ async def illnesses(seed: int) -> AsyncIterator[Line]:
             yield line
 
 
-async def _fall_ill(on, victim, line, strike, crowd, callers) -> None:  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917, E501
+async def _fall_ill(
+    on: Stage, victim: str, line: Line, strike: Deed, crowd: Crowd, callers: int
+) -> None:
     now = asyncio.get_running_loop().time
     gate = on.gates[victim]
     gate.arrivals.clear()
@@ -174,7 +176,9 @@ async def _fall_ill(on, victim, line, strike, crowd, callers) -> None:  # type: 
     told = [(at, class_) for at, class_ in gate.arrivals if class_]
     usual = sum(began < at < struck for at, _ in told) / WELL_S
     after = sum(struck + SLOW_S < at < mended for at, _ in told) / (ILL_S - SLOW_S)
-    frozen = [at - struck for at, class_ in told if struck < at < mended and class_ == "interactive"]
+    frozen = [
+        at - struck for at, class_ in told if struck < at < mended and class_ == "interactive"
+    ]
     back = [at for at, _ in told if at > mended]
     back_s = back[0] - mended if back else None
     burst = max((sum(at <= one < at + BURST_S for one in back) for at in back[:3]), default=0)

@@ -6,6 +6,7 @@ chat, streams only, one word an event, and answers what a prober asks.
 
 import asyncio
 import json
+from collections.abc import Mapping
 from zlib import crc32
 
 from tests.fakes.scripted import Call
@@ -87,6 +88,6 @@ def _prefix_tokens(document: dict[str, object]) -> int:
     return sum(word in WORDS for word in text.split())
 
 
-async def _say(call: Call, base: dict[str, object], choice: dict[str, object]) -> None:
+async def _say(call: Call, base: dict[str, object], choice: Mapping[str, object]) -> None:
     event = {**base, "choices": [{"index": 0, **choice}]}
     await call.say_chunk(b"data: %b\n\n" % json.dumps(event).encode())

@@ -117,10 +117,10 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
     answered: Counter[str] = Counter()
     for gate in on.gates.values():
         answered.update(gate.answered)
-    row = Row(fault.name, _cells(crowd), len(doubled(lambda id_: answered[id_], crowd.accounts)), back_s)
-    row.notes.update(
-        each.said for each in crowd.accounts if each.fate not in (None, Fate.SERVED)
+    row = Row(
+        fault.name, _cells(crowd), len(doubled(lambda id_: answered[id_], crowd.accounts)), back_s
     )
+    row.notes.update(each.said for each in crowd.accounts if each.fate not in (None, Fate.SERVED))
     row.flaws = flaws_of(row, fault, crowd.accounts)
     on.router.must_run()
     return row

@@ -97,7 +97,7 @@ async def _left(on: Stage) -> float:
     """Return what the router holds of requests now that nobody asks."""
     await on.all_back()
     answer = await on.control.get(f"http://127.0.0.1:{on.router_port}/metrics")
-    held = re.findall(r"^headway_(?:in_flight|waiting)\{[^}]*\} (\S+)$", answer.text, re.M)
+    held = re.findall(r"^headway_(?:in_flight|waiting)\{[^}]*\} (\S+)$", answer.text, re.MULTILINE)
     return sum(map(float, held))
 
 
@@ -109,9 +109,7 @@ def _judge(
     grown_mb = median(memory[half:]) - median(memory[first:half] or memory)
     grown_files = median(files[half:]) - median(files[first:half] or files)
     urgent = [each for each in accounts if each.sla_class == "interactive" and each.stream]
-    met = sum(
-        each.fate is Fate.SERVED and each.receipt.get("sla") == "met" for each in urgent
-    )
+    met = sum(each.fate is Fate.SERVED and each.receipt.get("sla") == "met" for each in urgent)
     fates = Counter(each.fate for each in accounts)
     share = met / max(1, len(urgent))
     told = ", ".join(f"{count} {fate}" for fate, count in fates.most_common())
@@ -128,5 +126,3 @@ def _judge(
         line.flaws.append(f"{left:.0f} requests are held although nobody asks")
     if share < LEAST_MET:
         line.flaws.append(f"interactive met only {share:.2%}")
-
-

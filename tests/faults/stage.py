@@ -1,9 +1,9 @@
 """All the processes of a fault run: stand-in engines behind gates, and the router before them."""
 
 import asyncio
-import signal
 import os
-from collections.abc import AsyncGenerator, Sequence
+import signal
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +111,9 @@ class Stage:
             await asyncio.sleep(0.05)
         return None
 
-    def beside_it(self, work: object) -> None:
+    def beside_it(self, work: Coroutine[object, object, None]) -> None:
         """Run something for as long as a fault lasts."""
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        task = asyncio.get_running_loop().create_task(work)
         self.beside.add(task)
         task.add_done_callback(self.beside.discard)
 

@@ -11,9 +11,7 @@ import signal
 import time
 from typing import cast
 
-HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVERY_S = 4.0
 """Between two events of one stream."""
 ROUNDS = 200

@@ -1,5 +1,4 @@
-"""A pool in virtual time in which the true state of every endpoint is known, and the dispatcher's
-judgement of it can be held to that.
+"""A pool in virtual time whose endpoints' true state is known, to hold the dispatcher's judgement to.
 
 One endpoint breaks at some moment and is mended at another. All the while healthy ones do what
 healthy engines do as well: stand still for a long prompt, refuse for want of room, fail a request
@@ -204,17 +203,18 @@ class World:
         self._take([self.dispatcher.failed(flight, kind, self.now)])
 
     def _work(self, engine: Engine) -> None:
-        fault, rng = engine.fault(self.now), self.rng
+        fault = engine.fault(self.now)
         if fault in (Kind.FROZEN, Kind.SILENT):
             self._time_out(engine)
-            return
-        if fault is Kind.DEAD and engine.tasks:
+        elif fault is Kind.DEAD:
             tasks, engine.tasks = engine.tasks, []
             for task in tasks:
                 self._break(task)
-            return
-        if self.now < engine.pause_until:
-            return
+        elif self.now >= engine.pause_until:
+            self._step(engine, fault)
+
+    def _step(self, engine: Engine, fault: Kind | None) -> None:
+        rng = self.rng
         if rng.random() < 0.01:
             # It works at least once before the next one.
             engine.pause_until = self.now + rng.uniform(0.1, 0.7)

@@ -56,7 +56,7 @@ def test_a_canary_that_is_answered_brings_an_endpoint_back_slowly():
     put_down(made, "a")
     made.endpoints["a"].try_again()
     made.canaries(2.0, 30.0)
-    made.canary_ended("a", True, 2.1)
+    made.canary_ended("a", well=True, now=2.1)
 
     assert state_of(made, "a") is State.UP
     assert made.endpoints["a"].slots == 1
@@ -67,7 +67,7 @@ def test_a_canary_that_fails_doubles_the_time_and_keeps_the_cause():
     put_down(made, "a")
     made.endpoints["a"].try_again()
     made.canaries(2.0, 30.0)
-    made.canary_ended("a", False, 2.0)
+    made.canary_ended("a", well=False, now=2.0)
 
     assert state_of(made, "a") is State.DOWN
     assert made.endpoints["a"].health.retry_at == 4.0
@@ -81,7 +81,7 @@ def test_an_endpoint_that_takes_no_canaries_is_tried_by_a_request():
     endpoint.try_again()
     waiting = made.arrive(facts(), 2.0)
     made.canaries(2.0, 30.0)
-    made.canary_ended("a", None, 2.1)
+    made.canary_ended("a", well=None, now=2.1)
     (answer,) = made.due(2.1)
 
     assert isinstance(waiting, Wait)
@@ -92,8 +92,8 @@ def test_an_endpoint_that_takes_no_canaries_is_tried_by_a_request():
 def test_idle_endpoints_are_asked_now_and_then_and_sooner_after_a_failure():
     made = pair()
     asked = [made.canaries(now, 10.0) for now in (0.0, 9.0, 10.0)]
-    made.canary_ended("a", True, 10.1)
-    made.canary_ended("b", False, 10.1)
+    made.canary_ended("a", well=True, now=10.1)
+    made.canary_ended("b", well=False, now=10.1)
     soon = made.canaries(11.2, 10.0)
 
     assert asked == [[], [], ["a", "b"]]
@@ -103,7 +103,7 @@ def test_idle_endpoints_are_asked_now_and_then_and_sooner_after_a_failure():
 
 def test_a_canary_of_an_endpoint_that_is_gone_tells_nothing():
     made = pair()
-    made.canary_ended("z", True, 0.0)
+    made.canary_ended("z", well=True, now=0.0)
 
     assert set(made.endpoints) == {"a", "b"}
 
@@ -223,14 +223,14 @@ def test_an_answer_that_broke_off_may_find_nobody(why):
 def test_a_caller_that_does_not_read_stops_its_stream_and_nothing_else():
     made = pair()
     flown = made.arrive(facts(), 0.0).flight
-    made.unread(flown, True, 0.0)  # before its first token nothing is there to be read
+    made.unread(flown, on=True, now=0.0)  # before its first token nothing is there to be read
     made.first_token(flown, 0.1)
     progress = flown.endpoint.progress
-    made.unread(flown, True, 0.2)
+    made.unread(flown, on=True, now=0.2)
     stopped = progress.streams
-    made.unread(flown, False, 9.0)
+    made.unread(flown, on=False, now=9.0)
     going = progress.streams
-    made.unread(flown, True, 9.0)
+    made.unread(flown, on=True, now=9.0)
     made.ended(flown, Ending.ABANDONED, 9.0)
 
     assert (stopped, going, progress.streams) == (0, 1, 0)

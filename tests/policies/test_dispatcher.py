@@ -485,7 +485,7 @@ def test_a_retry_whose_wait_is_over_is_sent_if_there_is_room_and_else_waits_as_l
 
     for _ in range(2):
         made.arrive(facts(), 9.0)
-    ticket = waits(made.failed(two, FailureKind.FIRST_TOKEN_TIMEOUT, 9.0))
+    ticket = waits(made.failed(two, FailureKind.FIRST_TOKEN_TIMEOUT, 9.0)).ticket
     assert ticket.ask.wait_until == 11.0
 
 

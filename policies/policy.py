@@ -172,6 +172,8 @@ class RetryPolicy:
     """Retries that each second adds to the budget."""
     burst: Annotated[float, Ge(1)] = 20.0
     """Retries that the budget holds at most; it starts full."""
+    continue_streams: bool = False
+    """Streams that break go on at another endpoint unless the caller says `X-SLA-Continue: 0`."""
 
 
 @dataclass(frozen=True, slots=True)

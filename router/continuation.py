@@ -34,9 +34,13 @@ class Break:
     """Of the answer, sent until then."""
 
 
-def may_continue(intake: Intake, route: Route) -> bool:
-    """Return whether the rest of an answer could come from another endpoint."""
-    if not (intake.wants_continuation and intake.stream):
+def may_continue(intake: Intake, route: Route, *, always: bool) -> bool:
+    """Return whether the rest of an answer could come from another endpoint.
+
+    `always`: also where the caller does not say that it wants that.
+    """
+    wanted = intake.wants_continuation
+    if not (intake.stream and (always if wanted is None else wanted)):
         return False
     if set(intake.facts.needs) - {route} - _HARMLESS or intake.facts.choices != 1:
         return False

@@ -29,8 +29,8 @@ class Intake:
     """The body, parsed; not to be changed."""
     stream: bool
     wants_receipt: bool
-    wants_continuation: bool = False
-    """A stream that breaks may go on at another endpoint."""
+    wants_continuation: bool | None = None
+    """A stream that breaks may go on at another endpoint; None leaves it to the policy."""
 
     @property
     def request_id(self) -> str:

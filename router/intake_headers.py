@@ -42,7 +42,7 @@ class Asked:
     on_miss: OnMiss | None = None
     may_wait: bool = True
     wants_receipt: bool = False
-    wants_continuation: bool = False
+    wants_continuation: bool | None = None
     urgency: int | None = None
     session: str | None = None
     tenant: str | None = None

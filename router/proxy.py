@@ -27,7 +27,7 @@ from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.continuation import Seams, may_continue
 from router.intake import Intake
-from router.relay import AS_IT_CAME, BARE, RECHUNKED, Relay, edited, fixed
+from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 ANTHROPIC = frozenset({Route.MESSAGES, Route.COUNT_TOKENS})
 """Routes whose callers expect Anthropic's error object."""
+MARKED = frozenset({Route.CHAT, Route.COMPLETIONS})
+"""Routes whose streams end with a mark."""
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
 _NO_USAGE = TokenUsage()
@@ -66,6 +68,7 @@ class Exchange:
         "_door",
         "_flight",
         "_head",
+        "_last_part",
         "_relay",
         "_seams",
         "_ticket",
@@ -90,6 +93,8 @@ class Exchange:
         self._head = b""
         """The head of the answer, until it goes out with the first part of the body."""
         self._relay: Relay = AS_IT_CAME
+        self._last_part: Sequence[bytes] = ()
+        """What was passed on last, where it is framed anew."""
         self._seams: Seams | None = None
         """Of an answer that may go on at another endpoint; from its first event."""
         self.attempts = 0
@@ -204,7 +209,8 @@ class Exchange:
         if attempt.in_events:
             door.dispatcher.first_token(attempt.flight, attempt.last_at)
         if self._seams is None:
-            if attempt.in_events and may_continue(self.intake, self.route):
+            always = door.dispatcher.policy.retry.continue_streams
+            if attempt.in_events and may_continue(self.intake, self.route, always=always):
                 self._seams = Seams(self.route, attempt.first_event_at)
             self._relay = self._relay_for(attempt)
             self._head = self._answer_head(attempt, self._relay.head)
@@ -215,7 +221,11 @@ class Exchange:
         """See `Asker`."""
         if self._seams is not None and self._fails_inside(payload):
             return
-        out = relay if self._relay is AS_IT_CAME else self._relay.part(relay, payload)
+        if self._relay is AS_IT_CAME:
+            out = relay
+        else:
+            out = self._relay.part(relay, payload)
+            self._last_part = payload or self._last_part
         if self._head:
             out = self._head + out
             self._head = b""
@@ -242,6 +252,9 @@ class Exchange:
             # What it said last was that it had failed, and another goes on.
             return
         tail = b"".join([part for parts in attempt.tail for part in parts])
+        if self._is_cut(attempt):
+            self.answer_broke(attempt, FailureKind.BROKEN, "the stream ended without its mark")
+            return
         usage = self._usage(attempt, tail)
         outcome = self._outcome(attempt, usage)
         end = self._head + self._relay.end()
@@ -249,6 +262,16 @@ class Exchange:
         if end:
             self._caller.transport.write(end)
         self._complete(attempt, usage, outcome, self._ending(attempt, tail))
+
+    def _is_cut(self, attempt: Attempt) -> bool:
+        """Return whether a stream's end is none: a connection's end says nothing of the answer's."""
+        if not attempt.in_events or self.route not in MARKED or self._relay is AS_IT_CAME:
+            return False
+        if DONE_EVENT in b"".join(self._last_part):
+            return False
+        if self._seams is not None:
+            return not self._seams.is_finished
+        return not attempt.framing.chunked and attempt.head.content_length is None
 
     def _ending(self, attempt: Attempt, tail: bytes) -> Ending:
         """Say how a begun answer ended: an engine may tell of its failure in the last events."""

@@ -23,8 +23,6 @@ ON_TRIAL = Probes(health_s=3600.0, load_s=3600.0, canary_s=3600.0, canary_timeou
 FAST = Policy(health=HealthPolicy(failures_to_down=1, back_off_s=0.05, max_back_off_s=0.1))
 
 
-
-
 async def flood(call):
     await call.begin_stream()
     while True:

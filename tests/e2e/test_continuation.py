@@ -12,7 +12,7 @@ from policies.policy import Policy, RetryPolicy
 from router.settings import Timeouts
 from tests.e2e.caller import CHAT, ask
 from tests.e2e.running import pool, serving
-from tests.fakes.scripted import scripted_engine, streaming
+from tests.fakes.scripted import LAST_CHUNK, saying, scripted_engine, streaming
 from tests.faults.markov import Speaker, continued
 
 COMPLETIONS = "/v1/completions"
@@ -294,3 +294,74 @@ async def test_a_stream_that_stands_still_goes_on_elsewhere():
     events, errors, _ = told(answer)
     assert errors == []
     assert text_of(events) == continued(BEGINNING, TOKENS)
+
+
+@pytest.mark.parametrize(("header", "continues"), [(None, True), ("0", False)])
+async def test_a_policy_continues_all_streams_but_those_whose_caller_does_not_want_it(
+    header, continues
+):
+    policy = Policy(retry=RetryPolicy(continue_streams=True))
+    async with (
+        scripted_engine(Breaking(3, close)) as first,
+        scripted_engine(Speaker("second", 0.0)) as second,
+        serving(pool("a", first), spare("b", second), policy=policy) as router,
+    ):
+        headers = {} if header is None else {"x-sla-continue": header}
+        answer = await ask(router.port, body(COMPLETIONS), headers, path=COMPLETIONS)
+
+    events, errors, _ = told(answer)
+    assert (text_of(events) == continued(BEGINNING, TOKENS), errors == []) == (continues, continues)
+
+
+async def test_a_stream_that_ends_before_its_text_goes_on_elsewhere():
+    async def end_early(call):
+        await call.begin_stream()
+        word = continued(BEGINNING, 1)
+        event = {"id": "first", "created": 5, "choices": [{"index": 0, "text": word}]}
+        await call.say_chunk(b"data: %b\n\n" % json.dumps(event).encode())
+        await call.say(LAST_CHUNK)
+
+    async with (
+        scripted_engine(end_early) as first,
+        scripted_engine(Speaker("second", 0.0)) as second,
+        serving(pool("a", first), spare("b", second)) as router,
+    ):
+        answer = await ask(router.port, body(COMPLETIONS), CONTINUE, path=COMPLETIONS)
+
+    events, errors, _ = told(answer)
+    assert errors == []
+    assert text_of(events) == continued(BEGINNING, TOKENS)
+
+
+async def test_the_end_of_a_connection_is_not_the_end_of_a_stream():
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    event = b'data: {"choices":[{"index":0,"text":"half"}]}\n\n'
+
+    async with (
+        scripted_engine(saying(head + event, then=close)) as first,
+        serving(pool("a", first)) as router,
+    ):
+        answer = await ask(router.port, body(COMPLETIONS), path=COMPLETIONS)
+
+    _, errors, _ = told(answer)
+    assert [error["code"] for error in errors] == ["engine_lost"]
+
+
+async def test_a_prompt_that_is_to_be_continued_already_is_prolonged():
+    messages = [
+        {"role": "user", "content": "Once upon"},
+        {"role": "assistant", "content": " a time"},
+    ]
+    more = {"continue_final_message": True, "add_generation_prompt": False}
+    rest = Speaker("second", 0.0)
+    async with (
+        scripted_engine(Breaking(3, close)) as first,
+        scripted_engine(rest) as second,
+        serving(pool("a", first, kind=Kind.VLLM), spare("b", second)) as router,
+    ):
+        answer = await ask(router.port, body(CHAT, messages=messages, **more), CONTINUE)
+
+    events, errors, _ = told(answer)
+    assert errors == []
+    assert text_of(events) == continued(BEGINNING, TOKENS)
+    assert rest.asked[0]["messages"][1]["content"] == " a time" + continued(BEGINNING, 3)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -364,4 +365,5 @@ async def test_a_prompt_that_is_to_be_continued_already_is_prolonged():
     events, errors, _ = told(answer)
     assert errors == []
     assert text_of(events) == continued(BEGINNING, TOKENS)
-    assert rest.asked[0]["messages"][1]["content"] == " a time" + continued(BEGINNING, 3)
+    asked: Any = rest.asked[0]["messages"]
+    assert asked[1]["content"] == " a time" + continued(BEGINNING, 3)

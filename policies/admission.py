@@ -1,52 +1,11 @@
-"""Why a request is refused, in words, and when it is worth coming back."""
+"""Why a request is refused, in words."""
 
 from collections.abc import Collection, Iterable
 from enum import Enum
-from math import ceil, exp
-from random import Random
-from typing import Final
 
+from policies.backlog import LEAST_RETRY_S, UNKNOWN_RETRY_S
 from policies.classify import Ask
 from policies.facts import OnMiss, RefusalReason, Refuse
-
-LEAST_RETRY_S: Final = 1.0
-MOST_RETRY_S: Final = 30.0
-UNKNOWN_RETRY_S: Final = 5.0
-"""Where nothing has ended yet that a rate could be told from; a guess."""
-RATE_TAU_S: Final = 5.0
-"""Time over which a rate forgets."""
-
-
-class DrainRate:
-    """Requests that end a second, lately: what a queue is served at."""
-
-    __slots__ = ("_at", "_per_s")
-
-    def __init__(self) -> None:
-        self._per_s = 0.0
-        self._at = 0.0
-
-    def ended(self, now: float) -> None:
-        """Count one."""
-        self._per_s = self.per_s(now) + 1.0 / RATE_TAU_S
-        self._at = now
-
-    def per_s(self, now: float) -> float:
-        """Return the rate as of `now`; 0 where nothing ended for long."""
-        return self._per_s * exp((self._at - now) / RATE_TAU_S) if self._per_s else 0.0
-
-
-def retry_after_s(ahead: int, per_s: float, patience_s: float, rng: Random) -> float:
-    """Return when somebody who comes back would wait no longer than `patience_s`, s, 1..30.
-
-    `ahead`: requests before it, at `per_s` ended a second. Spread by up to half as much again, so
-    that those refused together do not come back together.
-    """
-    if per_s * MOST_RETRY_S < LEAST_RETRY_S:
-        return UNKNOWN_RETRY_S
-    wait_s = (ahead + 1) / per_s - patience_s
-    spread_s = float(ceil(wait_s * (1.0 + 0.5 * rng.random())))
-    return min(MOST_RETRY_S, max(LEAST_RETRY_S, spread_s))
 
 
 def unknown_model(model: str, known: Iterable[str]) -> Refuse:
@@ -113,6 +72,16 @@ def queue_full(ask: Ask, waiting: int, back_s: float) -> Refuse:
     return Refuse(
         RefusalReason.QUEUE_FULL,
         f"{waiting} {ask.sla_class} requests wait already, as many as may",
+        retry_after_s=back_s,
+    )
+
+
+def overloaded(ask: Ask, wait_s: float, left_s: float, back_s: float) -> Refuse:
+    """Refuse a request at once that would be served too late: it had better come back."""
+    return Refuse(
+        RefusalReason.SATURATED,
+        f"the class {ask.sla_class} is served about {wait_s:.3g} s after it comes, "
+        f"and this request is of use for {left_s:.3g} s",
         retry_after_s=back_s,
     )
 

@@ -14,6 +14,8 @@ from random import Random
 from typing import Final
 
 from policies import admission
+from policies.affinity import Affinity, Favourite
+from policies.backlog import LEAST_RETRY_S, MOST_RETRY_S, RANKS, UNKNOWN_RETRY_S
 from policies.classify import Ask, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.facts import (
@@ -26,11 +28,12 @@ from policies.facts import (
     RequestFacts,
     SlaClass,
 )
+from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, Cause, State
 from policies.lengths import Lengths
-from policies.ordering import RANKS, Lane, Queue, Ticket, oldest
-from policies.placing import place
+from policies.ordering import Lane, Queue, Ticket, foremost
+from policies.placing import BULK, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
@@ -38,6 +41,10 @@ from policies.routes import Catalogue
 
 RECHECK_S: Final = 1.0
 """After a canary that failed, the next is sent so soon, s."""
+LOOK_AGAIN_S: Final = 0.1
+"""How soon those are tried again who wait although there is room."""
+MOST_FLOOR_TOKENS: Final = 16384.0
+"""Most that bulk may save up for passing its guard: two full prompts."""
 
 
 class Dispatcher:
@@ -58,11 +65,18 @@ class Dispatcher:
         self._ready: list[Send | Expire] = []
         self._ready_since = 0.0
         self._budget = RetryBudget(policy.retry)
+        self._shares = Shares(policy.fairness)
+        self._affinity = Affinity()
+        self._floor_tokens = 0.0
+        """Prompt tokens of bulk that may pass its guard."""
         self._flights = 0
         self._tickets = 0
         self._stopped = False
         self._stirred = False
         """Something happened that may let a waiting request go."""
+        self._look_again_at = inf
+        """When to try again for those who wait although there is room: predictions change with
+        time alone."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
         if watched:
@@ -138,31 +152,48 @@ class Dispatcher:
         Token counts are the engine's own, None where it does not tell.
         """
         ask, endpoint, trial = flight.ask, flight.endpoint, flight.trial
+        if ending is Ending.COMPLETED:
+            endpoint.learn_pace(flight, output_tokens, now)
         if not endpoint.give(flight):
             return
         self._stirred = True
         model = self._catalogue.models.get(ask.facts.model)
         if model is not None:
-            model.drain.ended(now)
+            model.backlog.drains[ask.rank].ended(now, now - flight.sent_at)
         match ending:
             case Ending.COMPLETED:
-                endpoint.completed += 1
                 endpoint.progress.moved(now)
-                if not endpoint.health.spotless:
-                    endpoint.worked(trial=trial)
-                self.lengths.learn(
-                    ask.facts,
-                    ask.rank,
-                    ask.prompt_tokens,
-                    prompt_tokens=prompt_tokens,
-                    output_tokens=output_tokens,
-                )
+                self._completed(flight, prompt_tokens, output_tokens, cached_tokens, trial=trial)
             case Ending.FAILED:
                 self._roster.sickened(endpoint, now, trial=trial)
             case Ending.REJECTED:
                 endpoint.rejected += 1
             case Ending.ABANDONED:
                 endpoint.abandoned += 1
+
+    def _completed(
+        self,
+        flight: Flight,
+        prompt_tokens: int | None,
+        output_tokens: int | None,
+        cached_tokens: int | None,
+        *,
+        trial: bool,
+    ) -> None:
+        """Learn from an answer that came whole."""
+        ask, endpoint = flight.ask, flight.endpoint
+        endpoint.completed += 1
+        if not endpoint.health.spotless:
+            endpoint.worked(trial=trial)
+        self.lengths.learn(
+            ask.facts,
+            ask.rank,
+            ask.prompt_tokens,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+        if flight.hit_tokens and cached_tokens is not None:
+            self._affinity.learn(flight.hit_tokens, cached_tokens)
 
     def failed(
         self, flight: Flight, kind: FailureKind, now: float, *, retry_after_s: float | None = None
@@ -271,7 +302,7 @@ class Dispatcher:
         if self._ready:
             return self._ready_since
         expiry = self._queue.next_expiry()
-        return None if expiry is None else min(expiry, self._roster.wake_at)
+        return None if expiry is None else min(expiry, self._roster.wake_at, self._look_again_at)
 
     # Endpoints
 
@@ -366,6 +397,7 @@ class Dispatcher:
         """
         self.policy = policy
         self._budget.policy = policy.retry
+        self._shares.policy = policy.fairness
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
         if self._watched:
@@ -388,14 +420,44 @@ class Dispatcher:
         self, lane: Lane, ask: Ask, now: float, reason: Reason | None = None
     ) -> Flight | None:
         """Take a slot for one request; None where none is free. `reason` replaces the tier's."""
-        placed = place(lane, ask, self._rng, now, self._roster.busy_until)
+        bulk = ask.rank == BULK
+        floor = bulk and self._floor_tokens >= ask.prompt_tokens
+        tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
+        favourite = self._favourite(ask) if tiers else None
+        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
         if placed is None:
+            placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
+        if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
             return None
-        endpoint, home_or_spill = placed
+        if floor:
+            self._floor_tokens -= ask.prompt_tokens
+        elif not bulk and self._queue.by_rank[BULK]:
+            earned = self.policy.guard.bulk_floor_share * ask.prompt_tokens
+            self._floor_tokens = min(MOST_FLOOR_TOKENS, self._floor_tokens + earned)
         self._flights += 1
-        flight = Flight(self._flights, ask, endpoint, reason or home_or_spill, now)
-        endpoint.take(flight)
+        flight = Flight(self._flights, ask, placed.endpoint, reason or placed.reason, now)
+        flight.hit_tokens = placed.hit_tokens
+        placed.endpoint.take(flight)
+        self._affinity.went(ask.facts, placed.endpoint.id)
+        self._shares.used(ask.facts.tenant, _cost(ask), now)
         return flight
+
+    def _favourite(self, ask: Ask) -> Favourite | None:
+        """Return where the prompt's beginning was read before, where that is worth following."""
+        facts, wanted = ask.facts, self.policy.affinity
+        if wanted.most_delay_share is None or not (facts.beginnings or facts.session):
+            return None
+        found = self._affinity.favourite(facts, ask.prompt_tokens)
+        if found is None or found.hit_tokens < wanted.least_hit_share * ask.prompt_tokens:
+            return None
+        return None if self._rng.random() < wanted.explore_share else found
+
+    def _may_be_late(self, ask: Ask, endpoint: EndpointState, now: float) -> bool:
+        """Return whether a request that will miss its targets is sent to an endpoint all the same.
+
+        To an idle one, always: nothing would happen there that it could wait for.
+        """
+        return not endpoint.in_flight or not self._shares.over(ask.facts.tenant, now)
 
     def _wait(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
         """Let a request wait that found no slot, or refuse it."""
@@ -407,6 +469,19 @@ class Dispatcher:
             flight = self._place(lane, ask, now, ticket.reason)
             if flight is not None:
                 return self._sent(ticket, flight)
+        refusal = self._unwelcome(ticket, now)
+        if refusal is not None:
+            return refusal
+        self._tickets += 1
+        ticket.number = self._tickets
+        self._queue.push(ticket)
+        self._look_again(lane, now)
+        self._count()
+        return Wait(ticket)
+
+    def _unwelcome(self, ticket: Ticket, now: float) -> Refuse | None:
+        """Return why a request had better not wait; None where it may."""
+        ask, backlog = ticket.ask, ticket.lane.backlog
         limits = self.policy.of_class(ask.sla_class)
         waiting = self._queue.by_rank[ask.rank]
         if not ask.facts.wish.may_wait:
@@ -415,11 +490,18 @@ class Dispatcher:
             return admission.late(ask, now, self._back_s(ask, now))
         if waiting >= limits.max_waiting:
             return admission.queue_full(ask, waiting, self._back_s(ask, now))
-        self._tickets += 1
-        ticket.number = self._tickets
-        self._queue.push(ticket)
-        self._count()
-        return Wait(ticket)
+        wait_s = backlog.wait_s(ask.rank, now) if ticket.attempt == 1 else None
+        if wait_s is not None and ask.finish_by is not None and now + wait_s > ask.finish_by:
+            left_s = ask.finish_by - now
+            patience_s = max(0.0, left_s - backlog.drains[ask.rank].service_s)
+            back_s = self._back_s(ask, now, patience_s)
+            return admission.overloaded(ask, wait_s, left_s, back_s)
+        return None
+
+    def _look_again(self, lane: Lane, now: float) -> None:
+        """See to it that a lane is tried again whose requests wait although there is room."""
+        if any(endpoint.rooms[lane.rank] for endpoint in lane.endpoints):
+            self._look_again_at = min(self._look_again_at, now + LOOK_AGAIN_S)
 
     def _again(
         self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool
@@ -452,7 +534,7 @@ class Dispatcher:
     def _given_up(self, flight: Flight, kind: FailureKind, now: float) -> Refuse:
         if kind is FailureKind.BUSY:
             asked = flight.endpoint.health.busy_until - now
-            back_s = min(admission.MOST_RETRY_S, max(admission.LEAST_RETRY_S, asked))
+            back_s = min(MOST_RETRY_S, max(LEAST_RETRY_S, asked))
             return admission.busy(flight.ask.facts.model, flight.attempt, back_s)
         return admission.gave_up(flight.endpoint.id, kind, flight.attempt)
 
@@ -466,6 +548,8 @@ class Dispatcher:
         if now >= self._roster.wake_at:
             self._roster.wake(now)
             self._stirred = True
+        if now >= self._look_again_at:
+            self._stirred = True
         for ticket in self._queue.expire(now):
             self._answer(Expire(ticket, self._overdue(ticket.ask, ticket.lane, now)), now)
         if self._stirred and self._queue.waiting:
@@ -474,18 +558,20 @@ class Dispatcher:
 
     def _serve(self, now: float, ranks: int) -> None:
         """Send those who wait, in order, as long as slots are free for them."""
+        self._look_again_at = inf
         for rank in range(ranks):
             lanes = self._queue.lanes(rank)
             while lanes:
-                lane = oldest(lanes)
-                ticket = lane.first
+                lane = foremost(lanes, now, self._shares.of)
+                ticket = lane.first(now, self._shares.of)
                 flight = self._place(lane, ticket.ask, now, ticket.reason)
                 if flight is None:
+                    self._look_again(lane, now)
                     lanes.remove(lane)
                     continue
                 self._queue.remove(ticket)
                 self._answer(self._sent(ticket, flight), now)
-                if not lane.tickets:
+                if not lane.waiting:
                     lanes.remove(lane)
 
     def _sent(self, ticket: Ticket, flight: Flight) -> Send:
@@ -525,7 +611,12 @@ class Dispatcher:
         """Return when it is worth coming back, s."""
         if patience_s is None:
             patience_s = self.policy.of_class(ask.sla_class).max_wait_s
-        ahead = sum(self._queue.by_rank[: ask.rank + 1])
         model = self._catalogue.models.get(ask.facts.model)
-        per_s = 0.0 if model is None else model.drain.per_s(now)
-        return admission.retry_after_s(ahead, per_s, patience_s, self._rng)
+        if model is None:
+            return UNKNOWN_RETRY_S
+        return model.backlog.retry_after_s(ask.rank, patience_s, now, self._rng)
+
+
+def _cost(ask: Ask) -> float:
+    """Return what a request is expected to use, weighted tokens."""
+    return ask.prompt_tokens + OUTPUT_WEIGHT * ask.output_p50_tokens

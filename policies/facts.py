@@ -92,6 +92,9 @@ class RequestFacts:
     tenant: str = ""
     session: str | None = None
     """Requests that share it like to share an endpoint."""
+    beginnings: tuple[int, ...] = ()
+    """Hashes of ever longer beginnings of the prompt, the shortest first, in equal steps: who
+    shares one has the same text up to there."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
 

@@ -6,13 +6,14 @@ which knows whether it still holds it, so nothing can be given back twice.
 """
 
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf
 from typing import Final, Protocol
 
 from policies.classify import NO_LIMIT, Ask
 from policies.facts import EndpointPlan, Load, Reason
 from policies.health import Cause, Health, State
-from policies.latency import PeakEwma
+from policies.latency import LEAST_TOKENS, LatencyModel
+from policies.peak import PeakEwma
 from policies.policy import Hold, Policy
 from policies.progress import Progress
 
@@ -28,6 +29,8 @@ class Others:
 
 
 NO_OTHERS: Final = Others()
+PROMPT_RATE_TAU_S: Final = 2.0
+"""Time over which the rate of prompts forgets."""
 
 
 class EndpointView(Protocol):
@@ -91,6 +94,38 @@ class Flight:
     """When its last token came, as far as was noted."""
     unread: bool = False
     """Whether its caller has stopped reading, so that nothing can come."""
+    hit_tokens: int = 0
+    """Prompt tokens that its endpoint is expected to have read already."""
+    ahead_tokens: int = 0
+    """Prompt tokens pending at its endpoint when it was sent, its own included."""
+    beside: int = 0
+    """Requests in flight there then, itself included."""
+    kv_tokens: int = 0
+    """Tokens in flight there then, its own included."""
+    read_before: int = 0
+    """Prompt tokens read there when its answer began."""
+    predicted_first_token_s: float = 0.0
+    """As predicted when it was sent."""
+    predicted_per_token_s: float = 0.0
+
+
+class PromptRate:
+    """Prompt tokens sent to an endpoint a second, lately."""
+
+    __slots__ = ("_at", "_per_s")
+
+    def __init__(self) -> None:
+        self._per_s = 0.0
+        self._at = 0.0
+
+    def sent(self, tokens: int, now: float) -> None:
+        """Count the tokens of one prompt."""
+        self._per_s = self.per_s(now) + tokens / PROMPT_RATE_TAU_S
+        self._at = now
+
+    def per_s(self, now: float) -> float:
+        """Return the rate as of `now`, tokens/s."""
+        return self._per_s * exp((self._at - now) / PROMPT_RATE_TAU_S)
 
 
 class EndpointState:
@@ -110,6 +145,7 @@ class EndpointState:
         "kv_tokens",
         "limits",
         "load",
+        "model",
         "others",
         "own_in_flight",
         "peak",
@@ -117,6 +153,8 @@ class EndpointState:
         "pending_prompt_tokens",
         "plan",
         "progress",
+        "prompt_rate",
+        "prompts_read",
         "ramp_at",
         "rejected",
         "rooms",
@@ -135,6 +173,10 @@ class EndpointState:
         self.ramp_at = inf
         """When an endpoint that came back is given more slots."""
         self.peak = PeakEwma()
+        self.model = LatencyModel(policy.latency)
+        self.prompt_rate = PromptRate()
+        self.prompts_read = 0
+        """Prompt tokens of all requests that have had their first token."""
         self.load: Load | None = None
         self.others = NO_OTHERS
         self.in_flight = 0
@@ -170,9 +212,25 @@ class EndpointState:
         """Return the recent peak of the time to first token, s; None before the first one."""
         return self.peak.at(now)
 
+    def forecast(self, prompt_tokens: int, now: float) -> tuple[float, float]:
+        """Return the times to first token and a token, s, that one more request would see."""
+        in_flight = self.in_flight + 1
+        kv_tokens = self.kv_tokens + prompt_tokens
+        rate = self.prompt_rate.per_s(now) + prompt_tokens / PROMPT_RATE_TAU_S
+        model = self.model
+        return (
+            model.first_token_s(self.pending_prompt_tokens + prompt_tokens, in_flight, kv_tokens),
+            model.per_token_s(in_flight, kv_tokens, rate),
+        )
+
     def take(self, flight: Flight) -> None:
         """Let `flight` hold a slot."""
-        ask = flight.ask
+        ask, now = flight.ask, flight.sent_at
+        unread_tokens = ask.prompt_tokens - flight.hit_tokens
+        flight.predicted_first_token_s, flight.predicted_per_token_s = self.forecast(
+            unread_tokens, now
+        )
+        self.prompt_rate.sent(unread_tokens, now)
         flight.held = True
         self.sent += 1
         self.own_in_flight += 1
@@ -183,8 +241,11 @@ class EndpointState:
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
-            flight.pending_tokens = ask.prompt_tokens
-            self.pending_prompt_tokens += ask.prompt_tokens
+            flight.pending_tokens = unread_tokens
+            self.pending_prompt_tokens += unread_tokens
+        flight.ahead_tokens = self.pending_prompt_tokens
+        flight.beside = self.in_flight
+        flight.kv_tokens = self.kv_tokens
         if self._on_trial:
             flight.trial = self.health.trying = True
             self._judged()
@@ -195,9 +256,18 @@ class EndpointState:
         """Note the first token of `flight`."""
         flight.first_token_at = now
         flight.moved_at = now
+        self.prompts_read += flight.ask.prompt_tokens - flight.hit_tokens
+        flight.read_before = self.prompts_read
         if flight.ask.facts.streams:
-            self.peak.saw(now - flight.sent_at, now)
+            seen_s = now - flight.sent_at
+            self.peak.saw(seen_s, now)
             self.progress.first_token(now)
+            self.model.saw_first_token(
+                (1.0, flight.ahead_tokens, flight.beside, flight.kv_tokens),
+                flight.predicted_first_token_s,
+                seen_s,
+                now,
+            )
         self.pending_prompt_tokens -= flight.pending_tokens
         flight.pending_tokens = 0
         if flight.trial:
@@ -233,6 +303,26 @@ class EndpointState:
         elif False in self.rooms:
             self.reckon()
         return True
+
+    def learn_pace(self, flight: Flight, output_tokens: int | None, now: float) -> None:
+        """Learn the time a token from a completed answer; called before its slot is given back."""
+        began_at = flight.first_token_at
+        if not flight.held or began_at is None or not flight.ask.facts.streams:
+            return
+        if output_tokens is None or output_tokens < LEAST_TOKENS:
+            return
+        gaps = output_tokens - 1
+        self.model.saw_per_token(
+            (
+                1.0,
+                0.5 * (flight.beside + self.in_flight),
+                0.5 * (flight.kv_tokens + self.kv_tokens),
+                (self.prompts_read - flight.read_before) / gaps,
+            ),
+            flight.predicted_per_token_s,
+            (now - began_at) / gaps,
+            now,
+        )
 
     def worked(self, *, trial: bool) -> None:
         """Note a completed answer; `trial`: of the trial request, which had no first token."""

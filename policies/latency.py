@@ -1,37 +1,109 @@
-"""What is known of an endpoint's speed from its own answers."""
+"""How long an engine will take, learned online from its own answers.
 
-from math import exp, inf
+Two lines, for each pool: the time to first token over what is ahead of the prompt, and the time a
+token over what is decoded beside it. The second is learned as a sum of work: while a request makes
+`n` tokens, the engine makes `n` steps and reads other prompts in between, so
+
+    time a token = step + per_sequence * sequences + per_kv_token * kv_tokens
+                   + per_prompt_token * (prompt tokens read meanwhile / n)
+
+and for a newcomer, with prompts read at a rate R (tokens a second),
+
+    time a token = (step + per_sequence * N + per_kv_token * KV) / (1 - per_prompt_token * R).
+
+Both are in the same units for unlike engines, so that their predictions can be compared.
+"""
+
+from collections.abc import Sequence
+from math import exp, inf, log
 from typing import Final
 
-DECAY_S: Final = 10.0
-"""Time in which a peak that is not confirmed falls to 1/e. Source: Finagle's Peak EWMA."""
+from policies.policy import LatencyPolicy
+from policies.regression import Regression
+
+MOST_PREFILL_SHARE: Final = 0.85
+"""Share of its time that an engine is taken to read prompts at most, for predictions."""
+LEARNS_EVERY_S: Final = 0.02
+"""Samples closer together than this are passed over: they would say the same and cost time."""
+LEAST_TOKENS: Final = 8
+"""Output tokens that a request must have for its time a token to teach anything."""
+QUANTILE: Final = 0.9
+FIRST_BOUND: Final = 1.3
+"""Ratio of the bound to the prediction at first."""
+STEP: Final = 0.05
+"""How far one sample moves the logarithm of the bound."""
 
 
-class PeakEwma:
-    """A mean of times that follows a rise at once and a fall slowly.
+class Bound:
+    """A factor on predictions that a share `QUANTILE` of what is seen stays under.
 
-    Source: Finagle, `PeakEwma`, as kept by linkerd2-proxy.
+    Source: adaptive conformal inference, Gibbs and Candès 2021, on the ratio seen / predicted.
     """
 
-    __slots__ = ("_at", "_value_s")
+    __slots__ = ("_log", "factor")
 
     def __init__(self) -> None:
-        self._value_s = 0.0
-        self._at = -inf
+        self._log = log(FIRST_BOUND)
+        self.factor = FIRST_BOUND
 
-    def saw(self, sample_s: float, now: float) -> None:
-        """Take in one time."""
-        faded_s = self._faded_s(now)
-        if sample_s >= faded_s:
-            self._value_s = sample_s
-        else:
-            weight = exp(-(now - self._at) / DECAY_S)
-            self._value_s = weight * self._value_s + (1.0 - weight) * sample_s
-        self._at = now
+    def learn(self, ratio: float) -> None:
+        """Take in one ratio of what was seen to what was predicted."""
+        step = QUANTILE if ratio > self.factor else QUANTILE - 1.0
+        self._log = min(3.0, max(-1.0, self._log + STEP * step))
+        self.factor = exp(self._log)
 
-    def at(self, now: float) -> float | None:
-        """Return the mean as faded until `now`, s; None before the first time was seen."""
-        return None if self._at == -inf else self._faded_s(now)
 
-    def _faded_s(self, now: float) -> float:
-        return self._value_s * exp(-max(0.0, now - self._at) / DECAY_S) if self._value_s else 0.0
+class LatencyModel:
+    """What is known of the speed of one pool's engines."""
+
+    __slots__ = (
+        "_first_at",
+        "_next_at",
+        "first_token",
+        "first_token_bound",
+        "learns",
+        "per_token",
+        "per_token_bound",
+    )
+
+    def __init__(self, policy: LatencyPolicy) -> None:
+        self.learns = policy.learns
+        prefill, step = policy.prefill_s_per_token, policy.step_s
+        sequence, kv = policy.s_per_sequence, policy.s_per_kv_token
+        self.first_token = Regression((2.0 * step, prefill, sequence, kv))
+        self.per_token = Regression((step, sequence, kv, prefill))
+        self.first_token_bound = Bound()
+        self.per_token_bound = Bound()
+        self._first_at = self._next_at = -inf
+
+    def first_token_s(self, ahead_tokens: float, in_flight: int, kv_tokens: float) -> float:
+        """Return the time to first token of a prompt, s; all counts include it."""
+        w0, w1, w2, w3 = self.first_token.weights
+        return w0 + w1 * ahead_tokens + w2 * in_flight + w3 * kv_tokens
+
+    def per_token_s(self, in_flight: int, kv_tokens: float, prompt_tokens_per_s: float) -> float:
+        """Return the time a token of a newcomer, s; all counts include it."""
+        step, sequence, kv, prefill = self.per_token.weights
+        share = prefill * prompt_tokens_per_s
+        share = min(share, MOST_PREFILL_SHARE)
+        return (step + sequence * in_flight + kv * kv_tokens) / (1.0 - share)
+
+    def saw_first_token(
+        self, features: Sequence[float], predicted_s: float, seen_s: float, now: float
+    ) -> None:
+        """Learn from one time to first token; `features` as of when it was sent."""
+        if not self.learns or now - self._first_at < LEARNS_EVERY_S:
+            return
+        self._first_at = now
+        self.first_token_bound.learn(seen_s / max(predicted_s, 1e-6))
+        self.first_token.learn(features, seen_s)
+
+    def saw_per_token(
+        self, features: Sequence[float], predicted_s: float, seen_s: float, now: float
+    ) -> None:
+        """Learn from one mean time a token; `features`: means over the request's life."""
+        if not self.learns or now - self._next_at < LEARNS_EVERY_S:
+            return
+        self._next_at = now
+        self.per_token_bound.learn(seen_s / max(predicted_s, 1e-6))
+        self.per_token.learn(features, seen_s)

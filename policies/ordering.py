@@ -1,52 +1,98 @@
 """Who waits, in which order, until when.
 
-Strict order between classes, first come first served within one. Requests of one class that may
-go to the same endpoints share a lane: if the first of a lane finds no slot, none of it would, so
-a lane, not a request, is what is looked at when a slot falls free.
+Strict order between classes. Within one: who can still be in time before who cannot, tenants that
+used little before those that used much, and of one tenant the most urgent, which is who has to be
+sent first to be in time. Requests of one class that may go to the same endpoints share a lane: if
+the first of a lane finds no slot, none of it is looked at until something happens.
 """
 
+from bisect import bisect_left, insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Final
 
+from policies.backlog import RANKS, Backlog
 from policies.classify import Ask
 from policies.facts import Reason
 from policies.fleet import EndpointState, Flight
 from policies.pools import Tier
 
-RANKS: Final = 3
-
 
 class Lane:
-    """Requests of one rank that may go to the same endpoints, in order of coming."""
+    """Requests of one rank that may go to the same endpoints, tenant by tenant."""
 
-    __slots__ = ("_detours", "endpoints", "rank", "tickets", "tiers")
+    __slots__ = (
+        "_detours",
+        "_late",
+        "_queues",
+        "backlog",
+        "endpoints",
+        "rank",
+        "tiers",
+        "waiting",
+    )
 
-    def __init__(self, rank: int, tiers: tuple[Tier, ...]) -> None:
+    def __init__(self, rank: int, tiers: tuple[Tier, ...], backlog: Backlog | None = None) -> None:
         self.rank = rank
+        self.backlog = backlog or Backlog()
+        """Of the model that it is a lane of."""
         self.tiers = tiers
         self.endpoints: tuple[EndpointState, ...] = tuple(
             endpoint for tier in tiers for endpoint in tier.endpoints
         )
-        self.tickets: dict[int, Ticket] = {}
-        """By number, in order of arrival."""
+        self.waiting = 0
+        self._queues: dict[str, list[Ticket]] = {}
+        """By tenant, the most urgent first; none is empty."""
+        self._late: dict[int, Ticket] = {}
+        """By number: those that can no longer be in time, in the order in which they became so."""
         self._detours: dict[frozenset[str], Lane] = {}
 
-    def add(self, ticket: "Ticket") -> None:
-        """Add one behind all that arrived before it: a retry passes those that came later."""
-        tickets = self.tickets
-        last = next(reversed(tickets.values())) if tickets else None
-        tickets[ticket.number] = ticket
-        if last is not None and ticket.seniority < last.seniority:
-            self.tickets = {
-                each.number: each
-                for each in sorted(tickets.values(), key=lambda each: each.seniority)
-            }
-
     @property
-    def first(self) -> "Ticket":
-        """The one that waits longest; there is one."""
-        return next(iter(self.tickets.values()))
+    def tickets(self) -> list["Ticket"]:
+        """All who wait here, those of a tenant by urgency, the late ones last."""
+        return [each for queue in self._queues.values() for each in queue] + [*self._late.values()]
+
+    def add(self, ticket: "Ticket") -> None:
+        """Add one at the place that its urgency gives it."""
+        queue = self._queues.get(ticket.ask.facts.tenant)
+        if queue is None:
+            self._queues[ticket.ask.facts.tenant] = [ticket]
+        else:
+            insort(queue, ticket, key=_urgency)
+        ticket.waits = True
+        self.waiting += 1
+        self.backlog.came(self.rank, ticket.queued_at)
+
+    def remove(self, ticket: "Ticket") -> None:
+        """Take one out that waits here, wherever it stands."""
+        ticket.waits = False
+        self.waiting -= 1
+        self.backlog.went(self.rank)
+        if self._late.pop(ticket.number, None) is None:
+            tenant = ticket.ask.facts.tenant
+            queue = self._queues[tenant]
+            del queue[bisect_left(queue, ticket.urgency, key=_urgency)]
+            if not queue:
+                del self._queues[tenant]
+
+    def first(self, now: float, used: Callable[[str], float]) -> "Ticket":
+        """Return the one to be served next; somebody waits. `used`: what a tenant used lately."""
+        self._demote(now)
+        queues = self._queues
+        if not queues:
+            return next(iter(self._late.values()))
+        if len(queues) == 1:
+            return next(iter(queues.values()))[0]
+        return min(queues.items(), key=lambda item: (used(item[0]), item[1][0].urgency))[1][0]
+
+    def _demote(self, now: float) -> None:
+        """Set those apart that can no longer be in time: served first, they would make all late."""
+        for tenant, queue in list(self._queues.items()):
+            while queue and queue[0].due_at <= now:
+                late = queue.pop(0)
+                self._late[late.number] = late
+            if not queue:
+                del self._queues[tenant]
 
     def without(self, tried: frozenset[str]) -> "Lane":
         """Return the same lane past some endpoints; it may have none left."""
@@ -62,7 +108,7 @@ class Lane:
                 )
                 for tier in self.tiers
             )
-            detour = Lane(self.rank, tuple(tier for tier in kept if tier.endpoints))
+            detour = Lane(self.rank, tuple(tier for tier in kept if tier.endpoints), self.backlog)
             self._detours[tried] = detour
         return detour
 
@@ -84,6 +130,8 @@ class Ticket:
     spared: bool = False
     flight: Flight | None = None
     """Once a slot was found."""
+    waits: bool = False
+    """Whether it stands in its lane."""
 
     @property
     def reason(self) -> Reason | None:
@@ -91,9 +139,21 @@ class Ticket:
         return Reason.RETRY if self.attempt > 1 else None
 
     @property
-    def seniority(self) -> tuple[float, int]:
-        """What those who wait are ordered by in their class, the least first."""
-        return self.ask.arrived_at, self.number
+    def due_at(self) -> float:
+        """When it has to be sent at the latest to be of use in time, whatever comes after."""
+        ask = self.ask
+        if ask.first_token_by is not None:
+            return ask.first_token_by
+        return ask.wait_until if ask.finish_by is None else ask.finish_by
+
+    @property
+    def urgency(self) -> tuple[int, float, int]:
+        """What those of a tenant are ordered by, the least first; no two are the same."""
+        return self.ask.facts.wish.urgency, self.due_at, self.number
+
+
+def _urgency(ticket: Ticket) -> tuple[int, float, int]:
+    return ticket.urgency
 
 
 class Queue:
@@ -106,7 +166,7 @@ class Queue:
         self._expiries: list[tuple[float, int, Ticket]] = []
 
     def __contains__(self, ticket: Ticket) -> bool:
-        return ticket.number in ticket.lane.tickets
+        return ticket.waits
 
     def push(self, ticket: Ticket) -> None:
         """Add one."""
@@ -120,8 +180,8 @@ class Queue:
     def remove(self, ticket: Ticket) -> None:
         """Take one out, wherever it stands. Its entry among the expiries is passed over later."""
         lane = ticket.lane
-        del lane.tickets[ticket.number]
-        if not lane.tickets:
+        lane.remove(ticket)
+        if not lane.waiting:
             del self._lanes[lane.rank][lane]
         self.waiting -= 1
         self.by_rank[lane.rank] -= 1
@@ -150,18 +210,23 @@ class Queue:
         return gone
 
     def clear(self) -> list[Ticket]:
-        """Take out and return all, those of a class in order of arrival."""
+        """Take out and return all, in order of arrival."""
         gone = sorted(
-            (ticket for lanes in self._lanes for lane in lanes for ticket in lane.tickets.values()),
-            key=lambda ticket: ticket.seniority,
+            (ticket for lanes in self._lanes for lane in lanes for ticket in lane.tickets),
+            key=lambda ticket: (ticket.ask.arrived_at, ticket.number),
         )
         for ticket in gone:
             self.remove(ticket)
         return gone
 
 
-def oldest(lanes: list[Lane]) -> Lane:
-    """Return the lane whose first request arrived first; each has one."""
+def foremost(lanes: list[Lane], now: float, used: Callable[[str], float]) -> Lane:
+    """Return the lane whose first request is to be served first; somebody waits in each."""
     if len(lanes) == 1:
         return lanes[0]
-    return min(lanes, key=lambda lane: lane.first.seniority)
+
+    def standing(lane: Lane) -> tuple[bool, float, tuple[int, float, int]]:
+        first = lane.first(now, used)
+        return first.due_at <= now, used(first.ask.facts.tenant), first.urgency
+
+    return min(lanes, key=standing)

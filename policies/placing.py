@@ -1,51 +1,125 @@
 """Finds the endpoint for one request among those of its lane."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
+from policies.affinity import Favourite
 from policies.classify import Ask
 from policies.facts import Reason
 from policies.fleet import EndpointState
+from policies.guard import fullest, unspoilt
 from policies.ordering import Lane
+from policies.policy import Policy
 from policies.pools import Tier
+from policies.timely import choose_in_time, has_targets
+
+BULK = 2
+"""The rank that is kept from spoiling others."""
+
+
+@dataclass(slots=True)
+class Placed:
+    """An endpoint with room for a request."""
+
+    endpoint: EndpointState
+    reason: Reason
+    in_time: bool = True
+    """False: it has targets, and no endpoint is predicted to keep them."""
+    hit_tokens: int = 0
+    """Prompt tokens that are taken to be read there already."""
 
 
 def place(
-    lane: Lane, ask: Ask, rng: Random, now: float, busy_until: float
-) -> tuple[EndpointState, Reason] | None:
-    """Return the endpoint to send to and why there; None where nobody has room.
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
+    ask: Ask,
+    policy: Policy,
+    rng: Random,
+    now: float,
+    *,
+    floor: bool = False,
+) -> Placed | None:
+    """Return the endpoint to send to and why there; None where the request had better wait.
 
-    Until `busy_until` some endpoint may have said that it is busy: such a one is chosen only if
+    `tiers`: those with room, as `open_tiers` gives them. `floor`: bulk may pass its guard.
+    """
+    if not tiers:
+        return None
+    if ask.rank == BULK and policy.guard.per_token_share is not None and not floor:
+        return _guarded(tiers, ask, policy, policy.guard.per_token_share, now)
+    if policy.spill.home_share is not None and has_targets(ask):
+        found = choose_in_time(tiers, ask, policy.spill, rng, now)
+        return None if found is None else Placed(*found)
+    tier, free = tiers[0]
+    endpoint = free[0] if len(free) == 1 else tier.policy.choose(ask, free, rng, now)
+    return Placed(endpoint, tier.reason)
+
+
+def open_tiers(
+    lane: Lane, rank: int, now: float, busy_until: float
+) -> list[tuple[Tier, list[EndpointState]]]:
+    """Return the tiers that have room for a rank, best first, each with those that have.
+
+    Until `busy_until` some endpoint may have said that it is busy: such a one counts only if
     nobody else has room, at home or elsewhere.
     """
-    rank = ask.rank
-    if now < busy_until:
-        return _place_kindly(lane, ask, rng, now)
+    tiers = []
     for tier in lane.tiers:
         free = [endpoint for endpoint in tier.endpoints if endpoint.rooms[rank]]
         if free:
-            return _choose(tier, free, ask, rng, now)
+            tiers.append((tier, free))
+    if now < busy_until:
+        willing = [
+            (tier, [endpoint for endpoint in free if now >= endpoint.health.busy_until])
+            for tier, free in tiers
+        ]
+        return [pair for pair in willing if pair[1]] or tiers
+    return tiers
+
+
+def follow(
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
+    ask: Ask,
+    policy: Policy,
+    favourite: Favourite,
+    now: float,
+) -> Placed | None:
+    """Return the favourite endpoint, where it has room and going there costs little enough.
+
+    `tiers`: those with room, as `open_tiers` gives them.
+    """
+    free = [endpoint for _, free in tiers for endpoint in free]
+    chosen = next((each for each in free if each.id == favourite.endpoint_id), None)
+    if chosen is None:
+        return None
+    first_s, next_s = chosen.forecast(ask.prompt_tokens - favourite.hit_tokens, now)
+    if ask.first_token_by is not None:
+        left_s = ask.first_token_by - now
+        delay_s = (policy.affinity.most_delay_share or 0.0) * left_s
+        if first_s > policy.spill.away_share * left_s:
+            return None
+    else:
+        delay_s = policy.affinity.untargeted_delay_s
+    limit_s = ask.targets.per_token_s
+    if ask.rank == BULK and chosen.held[0]:
+        limit_s = policy.classes.interactive.targets.per_token_s
+    if limit_s is not None and next_s > policy.spill.away_share * limit_s:
+        return None
+    if first_s > delay_s + min(each.forecast(ask.prompt_tokens, now)[0] for each in free):
+        return None
+    return Placed(chosen, Reason.AFFINITY, hit_tokens=favourite.hit_tokens)
+
+
+def _guarded(
+    tiers: Sequence[tuple[Tier, list[EndpointState]]],
+    ask: Ask,
+    policy: Policy,
+    share: float,
+    now: float,
+) -> Placed | None:
+    target_s = policy.classes.interactive.targets.per_token_s
+    for tier, free in tiers:
+        fits = free if target_s is None else unspoilt(free, ask, share * target_s, now)
+        if fits:
+            return Placed(fullest(fits), tier.reason)
     return None
-
-
-def _place_kindly(
-    lane: Lane, ask: Ask, rng: Random, now: float
-) -> tuple[EndpointState, Reason] | None:
-    rank = ask.rank
-    for said_busy in (False, True):
-        for tier in lane.tiers:
-            free = [
-                endpoint
-                for endpoint in tier.endpoints
-                if endpoint.rooms[rank] and (now < endpoint.health.busy_until) is said_busy
-            ]
-            if free:
-                return _choose(tier, free, ask, rng, now)
-    return None
-
-
-def _choose(
-    tier: Tier, free: list[EndpointState], ask: Ask, rng: Random, now: float
-) -> tuple[EndpointState, Reason]:
-    if len(free) == 1:
-        return free[0], tier.reason
-    return tier.policy.choose(ask, free, rng, now), tier.reason

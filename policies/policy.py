@@ -151,6 +151,22 @@ class Profiles:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyPolicy:
+    """What the latency model starts from, for every pool; measured on an H100 with an 8B model."""
+
+    learns: bool = True
+    """False: predictions stay what these figures say."""
+    step_s: Annotated[float, Gt(0)] = 0.0065
+    """One step of an engine with nothing to do, s."""
+    prefill_s_per_token: Annotated[float, Gt(0)] = 21.4e-6
+    """Reading one prompt token, s."""
+    s_per_sequence: Annotated[float, Ge(0)] = 11.9e-6
+    """What a sequence adds to a step, s."""
+    s_per_kv_token: Annotated[float, Ge(0)] = 0.0445e-6
+    """What a token of KV cache adds to a step, s."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spill:
     """Which traffic may leave its home pools when these are full or down."""
 
@@ -158,6 +174,50 @@ class Spill:
     """Interactive requests may use throughput pools."""
     to_predictable: bool = True
     """Standard and bulk requests may use predictable pools, within what they may hold there."""
+    home_share: Annotated[float, Ge(0), Le(1)] | None = 0.6
+    """A request with latency targets stays at home where its predicted times are within this share
+    of them; None: as long as there is room, whatever is predicted."""
+    away_share: Annotated[float, Ge(0), Le(1)] = 0.8
+    """Else it goes where they are within this share, if anywhere; if not, where they are least."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """How interactive requests are kept safe from bulk at the same endpoint."""
+
+    per_token_share: Annotated[float, Ge(0), Le(1)] | None = 0.8
+    """Bulk goes to an endpoint that serves interactive requests only while their predicted time a
+    token stays within this share of its target; None: wherever it has room."""
+    bulk_floor_share: Annotated[float, Ge(0), Le(1)] = 0.05
+    """Bulk that waits may pass the guard with this share of the prompt tokens that others send, so
+    that it never starves."""
+
+
+@dataclass(frozen=True, slots=True)
+class AffinityPolicy:
+    """When a request goes where the beginning of its prompt was read before."""
+
+    most_delay_share: Annotated[float, Ge(0)] | None = 0.3
+    """It goes there while its first token is predicted to come no later than elsewhere by more
+    than this share of its target; None: caches are not thought of."""
+    untargeted_delay_s: Annotated[float, Ge(0)] = 2.0
+    """The same for a request without a first-token target, s."""
+    least_hit_share: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Smallest part of a prompt that is worth it."""
+    explore_share: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Share of requests that go their own way all the same, so that what is popular spreads."""
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessPolicy:
+    """How tenants share what is scarce; nothing is held back while there is enough."""
+
+    most_share: Annotated[float, Ge(1)] | None = 1.5
+    """A tenant that used more than this many times its equal share lately is served after those
+    that did not, and waits while no endpoint is predicted to meet its targets; None: tenants are
+    all one."""
+    tau_s: Annotated[float, Gt(0)] = 10.0
+    """Time over which use is forgotten, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +278,14 @@ class Policy:
     """How pools are used."""
     spill: Spill = Spill()
     """Which traffic may leave home."""
+    guard: GuardPolicy = GuardPolicy()
+    """How interactive requests are kept safe from bulk."""
+    affinity: AffinityPolicy = AffinityPolicy()
+    """When a request follows its prompt's cache."""
+    fairness: FairnessPolicy = FairnessPolicy()
+    """How tenants share what is scarce."""
+    latency: LatencyPolicy = LatencyPolicy()
+    """What predictions start from."""
     retry: RetryPolicy = RetryPolicy()
     """How often a failed request is tried elsewhere."""
     health: HealthPolicy = HealthPolicy()

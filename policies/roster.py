@@ -6,6 +6,7 @@ from math import inf
 from policies.facts import EndpointPlan
 from policies.fleet import EndpointState
 from policies.health import State
+from policies.latency import LatencyModel
 from policies.policy import Policy
 from policies.watchdog import is_alone, watch
 
@@ -20,6 +21,7 @@ class Roster:
         self.busy_until = -inf
         """Until then some endpoint is said to have no room."""
         self._leaving: dict[str, EndpointState] = {}
+        self._models: dict[tuple[str, float], LatencyModel] = {}
 
     def plan(self, plans: Iterable[EndpointPlan], policy: Policy) -> None:
         """Follow other plans; an endpoint that stays keeps all that is known of it."""
@@ -31,6 +33,9 @@ class Roster:
                 endpoint = EndpointState(plan, policy)
             else:
                 endpoint.planned(plan, policy)
+            # Engines of one pool and weight are alike: what one shows holds for all.
+            endpoint.model = self._models.setdefault((plan.pool, plan.weight), endpoint.model)
+            endpoint.model.learns = policy.latency.learns
             self.endpoints[plan.id] = endpoint
         # Kept as long as something runs there: should it come back, its slots are still taken.
         self._leaving = {each.id: each for each in before.values() if each.own_in_flight}

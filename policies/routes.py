@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from policies.admission import DrainRate, too_long, unknown_model, unsupported
+from policies.admission import too_long, unknown_model, unsupported
+from policies.backlog import Backlog
 from policies.classify import NO_LIMIT, Ask, standard_of
 from policies.endpoints.policy import EndpointPolicy
 from policies.endpoints.registry import POLICIES
@@ -48,6 +49,7 @@ class Route:
                         model.choosers,
                         fits_predictable=fits,
                     ),
+                    model.backlog,
                 )
                 for rank, sla_class in enumerate(SlaClass)
                 for fits in (False, True)
@@ -89,7 +91,7 @@ class Model:
         self.policy = policy
         self.choosers = choosers
         self.standard = standard_of(policy, name)
-        self.drain = DrainRate()
+        self.backlog = Backlog()
         self._routes: dict[frozenset[Enum], Route] = {}
 
     def route(self, needs: frozenset[Enum]) -> Route | Refuse:
@@ -127,7 +129,7 @@ class Catalogue:
         }
         for name, model in before.models.items() if before else ():
             if name in self.models:
-                self.models[name].drain = model.drain
+                self.models[name].backlog = model.backlog
 
     def route(self, model: str, needs: frozenset[Enum]) -> Route | Refuse:
         """Return where requests for a model with these needs may go, or why nowhere."""

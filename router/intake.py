@@ -8,6 +8,7 @@ import orjson
 
 from engines.engine import Route
 from policies.facts import ANYTHING, NO_TARGETS, OnMiss, RequestFacts, SlaClass, Targets, Wish
+from router.beginnings import beginnings_of
 from router.errors import BadRequest, Problem, bad_json, too_deep, wrong_type
 from router.intake_body import Contents, max_tokens_of, read_body
 from router.intake_features import needs_of
@@ -73,6 +74,7 @@ def read_request(
         wish=_wish(asked, contents),
         tenant=asked.tenant or "",
         session=asked.session,
+        beginnings=beginnings_of(body),
     )
     return Intake(facts, document, contents.stream, asked.wants_receipt, asked.wants_continuation)
 

@@ -599,7 +599,15 @@ class Exchange:
 
     def _placement(self, flight: Flight) -> Placement:
         plan = flight.endpoint.plan
-        return Placement(flight.ask.sla_class, plan.pool, plan.id, flight.reason, flight.queued_s)
+        waited_s = flight.sent_at - flight.ask.arrived_at
+        return Placement(
+            flight.ask.sla_class,
+            plan.pool,
+            plan.id,
+            flight.reason,
+            flight.queued_s,
+            waited_s + flight.predicted_first_token_s,
+        )
 
     def _usage(self, attempt: Attempt, tail: bytes) -> TokenUsage:
         """Return the token counts as the engine told them, or as the events count them."""

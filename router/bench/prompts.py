@@ -3,12 +3,10 @@
 from random import Random
 from typing import Final
 
-from router.workload.offers import Offer
+from router.workload.offers import PREFIX_TOKENS, Offer
 
 BYTES_A_TOKEN: Final = 4
 """A space and three letters: one token to the emulated engines, and about one to most others."""
-PREFIX_TOKENS: Final = 512
-"""Tokens that one id of a trace's prefix blocks stands for (Mooncake)."""
 _POOL_TOKENS: Final = 1 << 17
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 

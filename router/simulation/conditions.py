@@ -51,6 +51,7 @@ class Conditions:
             ),
             tenant=offer.tenant,
             session=offer.session,
+            beginnings=offer.prefix,
         )
 
     def _size(self, offer: Offer, rng: Random) -> int:

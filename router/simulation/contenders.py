@@ -9,8 +9,12 @@ from pydantic import ConfigDict
 
 from policies.facts import EndpointPlan, Profile
 from policies.policy import (
+    AffinityPolicy,
     EndpointPolicyName,
+    FairnessPolicy,
+    GuardPolicy,
     Holds,
+    LatencyPolicy,
     Policy,
     ProfilePolicy,
     Profiles,
@@ -48,9 +52,20 @@ class Contender:
         return [replace(member.plan, **changes) for member in fleet.members]
 
 
+def _plain(profiles: Profiles, spill: Spill) -> Policy:
+    """Return a policy that predicts nothing, guards nobody and knows no tenants."""
+    return Policy(
+        profiles=profiles,
+        spill=spill,
+        guard=GuardPolicy(per_token_share=None),
+        affinity=AffinityPolicy(most_delay_share=None),
+        fairness=FairnessPolicy(most_share=None),
+    )
+
+
 def _whole_fleet(endpoint_policy: EndpointPolicyName) -> Policy:
     profile = ProfilePolicy(endpoint_policy=endpoint_policy)
-    return Policy(profiles=Profiles(profile, profile))
+    return _plain(Profiles(profile, profile), Spill(home_share=None))
 
 
 def _ablated(**changes: Any) -> Policy:
@@ -66,6 +81,7 @@ _BY_REQUESTS: Final = Profiles(
     replace(_USUAL.profiles.predictable, endpoint_policy=EndpointPolicyName.LEAST_BUSY),
     replace(_USUAL.profiles.throughput, endpoint_policy=EndpointPolicyName.LEAST_BUSY),
 )
+_APART: Final = Spill(to_throughput=False, to_predictable=False)
 _SPLIT: Final = Profiles(
     ProfilePolicy(endpoint_policy=EndpointPolicyName.LEAST_BUSY),
     ProfilePolicy(endpoint_policy=EndpointPolicyName.LEAST_BUSY),
@@ -98,13 +114,13 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
         ),
         Contender(
             "hard_split",
-            _ablated(profiles=_SPLIT, spill=Spill(to_throughput=False, to_predictable=False)),
+            _plain(_SPLIT, replace(_APART, home_share=None)),
             eager=True,
             about="interactive to predictable engines, the rest to the others, no exchange",
         ),
         Contender(
             "no_spill",
-            _ablated(spill=Spill(to_throughput=False, to_predictable=False)),
+            _ablated(spill=_APART),
             about="headway without spill",
         ),
         Contender(
@@ -112,6 +128,31 @@ CONTENDERS: Final[Mapping[str, Contender]] = {
         ),
         Contender(
             "by_requests", _ablated(profiles=_BY_REQUESTS), about="headway counting requests"
+        ),
+        Contender(
+            "no_prediction",
+            _ablated(spill=Spill(home_share=None)),
+            about="headway that leaves home only when it is full",
+        ),
+        Contender(
+            "no_guard",
+            _ablated(guard=GuardPolicy(per_token_share=None)),
+            about="headway that lets bulk go beside interactive requests",
+        ),
+        Contender(
+            "no_learning",
+            _ablated(latency=LatencyPolicy(learns=False)),
+            about="headway whose predictions stay what they start from",
+        ),
+        Contender(
+            "no_affinity",
+            _ablated(affinity=AffinityPolicy(most_delay_share=None)),
+            about="headway that does not think of caches",
+        ),
+        Contender(
+            "no_fairness",
+            _ablated(fairness=FairnessPolicy(most_share=None)),
+            about="headway that knows no tenants",
         ),
     )
 }

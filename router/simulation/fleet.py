@@ -18,6 +18,7 @@ from router.config import MAX_IN_FLIGHT
 from router.document import FORBIDDING, ConfigError, Document, Flaw, place, unknown
 from router.settings import Name
 from router.toml import parsed
+from router.workload.offers import PREFIX_TOKENS
 
 MODEL: Final = "model"
 """The one public name that every emulated engine serves."""
@@ -123,7 +124,8 @@ def read_fleet(name: str, document: Mapping[str, object]) -> Fleet:
             here = place(("pools", index, "timing"))
             flaws.append(Flaw(here, unknown("timing", pool.timing, PROFILES)))
         elif knobs is not None:
-            spec = EngineSpec(PROFILES[pool.timing], knobs, Memory(kv_tokens=pool.kv_tokens))
+            memory = Memory(prefix_block_tokens=PREFIX_TOKENS, kv_tokens=pool.kv_tokens)
+            spec = EngineSpec(PROFILES[pool.timing], knobs, memory)
             members += _members(pool, spec)
     if flaws:
         raise ConfigError(name, flaws)

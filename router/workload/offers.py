@@ -1,8 +1,12 @@
 """One request as a workload offers it: when, how long, for whom."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from policies.facts import NO_TARGETS, SlaClass, Targets
+
+PREFIX_TOKENS: Final = 512
+"""Tokens that one id of an offer's prefix stands for, as in the Mooncake traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Offer:
     tenant: str = ""
     session: str | None = None
     prefix: tuple[int, ...] = ()
-    """Ids of the leading blocks of the prompt: equal ids are equal text."""
+    """Ids of the leading blocks of the prompt, `PREFIX_TOKENS` each: equal ids are equal text."""
     patience_s: float | None = None
     """When the caller gives up, from arrival, s; None: never."""
 

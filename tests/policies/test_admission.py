@@ -1,51 +1,8 @@
-from random import Random
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policies import admission
-from policies.admission import DrainRate, retry_after_s
 from policies.facts import OnMiss, RefusalReason, SlaClass
 from tests.policies.builders import BULK, INTERACTIVE, ask
-
-
-def test_a_steady_rate_is_found_and_fades_when_nothing_ends():
-    drain = DrainRate()
-    for number in range(1000):
-        drain.ended(number / 20)
-
-    assert drain.per_s(50.0) == pytest.approx(20, rel=0.05)
-    assert drain.per_s(100.0) < 0.01
-
-
-def test_before_anything_ended_the_rate_is_zero():
-    assert DrainRate().per_s(1e9) == 0.0
-
-
-@given(st.integers(0, 10**6), st.floats(0, 10**4), st.floats(0, 100), st.integers(0, 99))
-def test_coming_back_is_between_one_and_thirty_whole_seconds_away(ahead, per_s, patience_s, seed):
-    back_s = retry_after_s(ahead, per_s, patience_s, Random(seed))
-
-    assert 1.0 <= back_s <= 30.0
-    assert back_s == int(back_s)
-
-
-@given(st.integers(0, 99))
-def test_who_comes_back_finds_no_longer_a_wait_than_it_would_accept(seed):
-    back_s = retry_after_s(99, 10.0, 2.0, Random(seed))
-
-    assert 8.0 <= back_s <= 12.0
-
-
-def test_those_refused_together_come_back_apart():
-    rng = Random(1)
-
-    assert len({retry_after_s(199, 10.0, 0.0, rng) for _ in range(50)}) > 5
-
-
-def test_without_a_rate_the_time_is_a_middling_guess():
-    assert retry_after_s(5, 0.0, 1.0, Random(1)) == 5.0
 
 
 def test_an_unknown_model_is_answered_with_those_that_are_known():

@@ -8,7 +8,16 @@ from policies.commands import Expire, Send
 from policies.facts import Ending, FailureKind, OnMiss, Reason, RefusalReason, Targets
 from policies.fleet import Others
 from policies.health import State
-from policies.policy import Classes, ClassPolicy, ModelPolicy, Policy, RetryPolicy
+from policies.policy import (
+    AffinityPolicy,
+    Classes,
+    ClassPolicy,
+    GuardPolicy,
+    LatencyPolicy,
+    ModelPolicy,
+    Policy,
+    RetryPolicy,
+)
 from tests.policies.builders import (
     BULK,
     FAST,
@@ -426,12 +435,12 @@ def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_late
     assert sent(later).endpoint is one.endpoint
 
     waits(made.arrive(facts(id="last"), 1.0))
-    made.ended(two, Ending.COMPLETED, 2.0)
-    (answer,) = made.due(2.0)
+    made.ended(two, Ending.COMPLETED, 1.5)
+    (answer,) = made.due(1.5)
 
     assert answer.ticket is retried
     again = sent(answer)
-    assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 1.0)
+    assert (again.attempt, again.reason, again.queued_s) == (2, Reason.RETRY, 0.5)
 
 
 def test_a_retry_stands_before_those_of_its_class_that_wait():
@@ -810,3 +819,115 @@ def test_a_changed_policy_holds_for_who_comes_next():
     made.reconfigure([plan("e", max_in_flight=1)], Policy(classes=classes), 1.0)
 
     assert waits(made.arrive(facts(), 1.0)).ticket.ask.wait_until == 8.0
+
+
+# Predicting
+
+
+def slow(**changes):
+    """A policy whose predictions stay: a tenth of a second for each token of a prompt."""
+    return replace(
+        Policy(), latency=LatencyPolicy(learns=False, prefill_s_per_token=1e-3), **changes
+    )
+
+
+def test_an_interactive_request_leaves_home_before_home_is_full_where_it_would_be_late():
+    made = dispatcher(plan("fast", FAST), plan("wide"), policy=slow())
+
+    first = made.arrive(facts(INTERACTIVE, known_prompt_tokens=200), 0.0)
+    second = made.arrive(facts(INTERACTIVE, known_prompt_tokens=200), 0.0)
+
+    assert where(first) == ("fast", Reason.HOME)
+    assert where(second) == ("wide", Reason.SPILL)
+
+
+def test_where_all_are_late_the_least_late_is_taken():
+    made = dispatcher(plan("fast", FAST), plan("wide"), policy=slow())
+    for _ in range(2):
+        sent(made.arrive(facts(STANDARD, known_prompt_tokens=3000), 0.0))
+
+    third = sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=10), 0.0))
+
+    assert third.predicted_first_token_s > 0.5
+    assert third.reason in {Reason.HOME, Reason.SPILL}
+
+
+def test_bulk_keeps_off_an_endpoint_whose_interactive_answers_it_would_slow_down():
+    policy = replace(Policy(), latency=LatencyPolicy(learns=False, step_s=0.045))
+    made = dispatcher(plan("wide", max_in_flight=9), policy=policy)
+    talking = sent(made.arrive(facts(INTERACTIVE), 0.0))
+
+    ticket = waits(made.arrive(facts(BULK), 0.0)).ticket
+    made.ended(talking, Ending.COMPLETED, 1.0)
+    (answer,) = made.due(1.0)
+
+    assert answer.ticket is ticket
+    assert sent(answer).endpoint.id == "wide"
+
+
+def test_bulk_that_waits_passes_its_guard_with_its_share_of_what_others_send():
+    policy = replace(
+        Policy(),
+        latency=LatencyPolicy(learns=False, step_s=0.045),
+        guard=GuardPolicy(bulk_floor_share=0.5),
+    )
+    made = dispatcher(plan("wide", max_in_flight=9), policy=policy)
+    sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=100), 0.0))
+    ticket = waits(made.arrive(facts(BULK, known_prompt_tokens=100), 0.0)).ticket
+
+    sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=100), 0.1))
+    assert made.due(0.1) == []
+    sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=100), 0.2))
+    (answer,) = made.due(made.next_wake() or 0.0)
+
+    assert answer.ticket is ticket
+
+
+def test_a_tenant_that_took_most_waits_where_all_would_be_late_and_the_others_do_not():
+    made = dispatcher(plan("wide", max_in_flight=99), policy=slow())
+    for _ in range(3):
+        sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=200, tenant="greedy"), 0.0))
+    sent(made.arrive(facts(STANDARD, known_prompt_tokens=1, tenant="quiet"), 0.0))
+
+    waits(made.arrive(facts(INTERACTIVE, known_prompt_tokens=200, tenant="greedy"), 0.0))
+    sent(made.arrive(facts(INTERACTIVE, known_prompt_tokens=200, tenant="quiet"), 0.0))
+
+
+def test_a_conversation_goes_where_its_beginning_was_read():
+    made = dispatcher(*(plan(name, max_in_flight=50) for name in "abcdefgh"))
+    first = sent(made.arrive(facts(STANDARD, beginnings=(1, 2), prompt_bytes=8000), 0.0))
+    made.ended(first, Ending.COMPLETED, 1.0, cached_tokens=0)
+
+    again = sent(made.arrive(facts(STANDARD, beginnings=(1, 2, 3), prompt_bytes=9000), 2.0))
+
+    assert again.endpoint is first.endpoint
+    assert again.reason is Reason.AFFINITY
+    assert 0 < again.hit_tokens < again.ask.prompt_tokens
+
+
+def test_a_cache_is_not_followed_where_its_endpoint_is_too_late():
+    policy = replace(slow(), affinity=AffinityPolicy(explore_share=0.0))
+    made = dispatcher(plan("a", max_in_flight=50), plan("b", max_in_flight=50), policy=policy)
+    first = sent(made.arrive(facts(INTERACTIVE, beginnings=(1,), known_prompt_tokens=300), 0.0))
+
+    again = sent(made.arrive(facts(INTERACTIVE, beginnings=(1,), known_prompt_tokens=300), 0.1))
+
+    assert again.endpoint is not first.endpoint
+
+
+def test_what_would_be_served_too_late_is_refused_at_once_and_told_when_to_come_back():
+    made = single()
+    running = sent(made.arrive(facts(BULK), 0.0))
+    for second in range(1, 40):
+        made.arrive(facts(BULK, targets=Targets(deadline_s=900.0)), float(second))
+        made.ended(running, Ending.COMPLETED, second + 0.5)
+        (answer,) = made.due(second + 0.5)
+        running = sent(answer)
+        made.arrive(facts(BULK, targets=Targets(deadline_s=900.0)), second + 0.6)
+
+    refusal = refused(made.arrive(facts(BULK, targets=Targets(deadline_s=5.0)), 40.0))
+
+    assert refusal.reason is RefusalReason.SATURATED
+    assert refusal.retry_after_s is not None
+    assert refusal.retry_after_s > 5.0
+    waits(made.arrive(facts(BULK, targets=Targets(deadline_s=900.0)), 40.0))

@@ -17,6 +17,7 @@ from policies.policy import (
     Classes,
     ClassPolicy,
     EndpointPolicyName,
+    LatencyPolicy,
     Policy,
     Profiles,
 )
@@ -42,7 +43,14 @@ arrivals = st.builds(
     on_miss=st.none() | st.sampled_from(OnMiss),
     may_wait=st.sampled_from([True, True, True, False]),
     streams=st.booleans(),
+    tenant=st.sampled_from(["", "", "t"]),
 )
+
+
+def due_at(asked):
+    if asked.first_token_by is not None:
+        return asked.first_token_by
+    return asked.wait_until if asked.finish_by is None else asked.finish_by
 
 
 class Rules(RuleBasedStateMachine):
@@ -59,9 +67,12 @@ class Rules(RuleBasedStateMachine):
         self.others: dict[str, Others] = {}
 
     @initialize(
-        name=st.sampled_from(EndpointPolicyName), seed=st.integers(0, 99), few=st.booleans()
+        name=st.sampled_from(EndpointPolicyName),
+        seed=st.integers(0, 99),
+        few=st.booleans(),
+        slow=st.booleans(),
     )
-    def start(self, name, seed, few):
+    def start(self, name, seed, few, slow):
         profiles = USUAL.profiles
         self.policy = replace(
             USUAL,
@@ -70,6 +81,10 @@ class Rules(RuleBasedStateMachine):
                 replace(profiles.throughput, endpoint_policy=name),
             ),
         )
+        if slow:
+            # So slow that bulk beside an interactive request is kept waiting.
+            latency = LatencyPolicy(learns=False, step_s=0.0399, s_per_sequence=1e-4)
+            self.policy = replace(self.policy, latency=latency)
         if few:
             bulk = ClassPolicy(USUAL.classes.bulk.targets, max_waiting=1)
             self.policy = replace(self.policy, classes=Classes(bulk=bulk))
@@ -293,8 +308,12 @@ class Rules(RuleBasedStateMachine):
     def none_was_passed_over(self, flight: Flight) -> None:
         for ticket in self.waiting.values():
             higher = ticket.ask.rank < flight.ask.rank
+            due, its_due = due_at(ticket.ask), due_at(flight.ask)
             earlier = (
-                ticket.ask.rank == flight.ask.rank and ticket.ask.arrived_at < flight.ask.arrived_at
+                ticket.ask.rank == flight.ask.rank
+                and ticket.ask.facts.tenant == flight.ask.facts.tenant
+                and self.now < due
+                and (due < its_due or its_due <= self.now)
             )
             assert not (
                 (higher or earlier) and self.may_go(ticket.ask, flight.endpoint.id, ticket.tried)
@@ -320,10 +339,23 @@ class Rules(RuleBasedStateMachine):
     def nobody_waits_while_a_fitting_slot_is_free(self):
         for ticket in self.waiting.values():
             for name in self.plans:
-                assert not (
-                    self.may_go(ticket.ask, name, ticket.tried)
-                    and self.has_room(name, ticket.ask.rank)
+                free = self.may_go(ticket.ask, name, ticket.tried) and self.has_room(
+                    name, ticket.ask.rank
                 )
+                assert not free or self.is_guarded(name, ticket.ask)
+
+    def is_guarded(self, name, asked) -> bool:
+        """Whether somebody interactive there would suffer; then the router looks again soon."""
+        endpoint, tokens = self.dispatcher.endpoints[name], asked.prompt_tokens
+        target_s = USUAL.classes.interactive.targets.per_token_s
+        assert target_s is not None
+        wake = self.dispatcher.next_wake()
+        assert wake is not None
+        return (
+            asked.rank == 2
+            and self.held(name)[0] > 0
+            and (endpoint.forecast(tokens, self.now)[1] > 0.8 * target_s or wake <= self.now + 0.1)
+        )
 
     @invariant()
     def nobody_waits_past_its_time_and_somebody_wakes_the_router(self):

@@ -1,51 +1,60 @@
-from math import exp
+"""What is learned of an engine's speed, and how sure it is."""
+
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.latency import DECAY_S, PeakEwma
+from policies.latency import MOST_PREFILL_SHARE, Bound, LatencyModel
+from policies.policy import LatencyPolicy
+
+PRIOR = LatencyPolicy()
 
 
-def test_before_the_first_time_nothing_is_known():
-    assert PeakEwma().at(5.0) is None
+def test_before_anything_was_seen_the_prior_speaks():
+    model = LatencyModel(PRIOR)
+
+    assert model.first_token_s(1000, 0, 0) == pytest.approx(2 * 0.0065 + 0.0214)
+    assert model.per_token_s(1, 0, 0.0) == pytest.approx(0.0065 + 11.9e-6)
 
 
-def test_a_rise_is_followed_at_once():
-    peak = PeakEwma()
+def test_prompts_read_meanwhile_slow_every_token_down_but_never_without_bound():
+    model = LatencyModel(PRIOR)
 
-    peak.saw(0.1, 0.0)
-    peak.saw(3.0, 0.1)
+    alone, half = (model.per_token_s(1, 0, rate) for rate in (0.0, 0.5 / 21.4e-6))
 
-    assert peak.at(0.1) == 3.0
-
-
-def test_a_fall_is_followed_slowly():
-    peak = PeakEwma()
-
-    peak.saw(3.0, 0.0)
-    peak.saw(0.1, 1.0)
-
-    weight = exp(-1.0 / DECAY_S)
-    assert peak.at(1.0) == pytest.approx(3.0 * weight + 0.1 * (1 - weight))
+    assert half == pytest.approx(2 * alone)
+    assert model.per_token_s(1, 0, 1e9) == pytest.approx(alone / (1 - MOST_PREFILL_SHARE))
 
 
-def test_a_peak_that_is_not_confirmed_fades():
-    peak = PeakEwma()
+def test_what_it_sees_it_learns_unless_it_is_told_not_to():
+    for learns in (True, False):
+        model = LatencyModel(LatencyPolicy(learns=learns))
+        for number in range(300):
+            model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, 0.3, float(number))
+            model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
 
-    peak.saw(3.0, 0.0)
+        assert (model.first_token_s(1000, 1, 0) > 0.2) is learns
+        assert (model.per_token_s(1, 0, 0.0) > 0.015) is learns
 
-    assert peak.at(DECAY_S) == pytest.approx(3.0 / exp(1))
+
+def test_samples_that_come_together_count_once():
+    model = LatencyModel(PRIOR)
+
+    for number in range(50):
+        model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, number * 1e-4)
+
+    assert model.per_token.samples == 1
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
-def test_the_mean_is_never_above_the_highest_time_seen(samples):
-    peak, now = PeakEwma(), 0.0
+@given(seed=st.integers(0, 99), sigma=st.floats(0.05, 0.6))
+@settings(max_examples=20, deadline=None)
+def test_nine_in_ten_stay_under_the_bound(seed, sigma):
+    rng, bound, under = Random(seed), Bound(), 0
+    for number in range(4000):
+        ratio = rng.lognormvariate(0.0, sigma)
+        under += number >= 1000 and ratio <= bound.factor
+        bound.learn(ratio)
 
-    for sample_s, step_s in samples:
-        now += step_s
-        peak.saw(sample_s, now)
-
-    value = peak.at(now)
-    assert value is not None
-    assert 0.0 <= value <= max(sample for sample, _ in samples)
+    assert under / 3000 == pytest.approx(0.9, abs=0.03)

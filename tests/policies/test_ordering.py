@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.endpoints.least_tokens import LeastTokens
-from policies.facts import Reason
-from policies.ordering import Lane, Queue, Ticket, oldest
+from policies.facts import Reason, Targets
+from policies.ordering import Lane, Queue, Ticket, foremost
 from policies.pools import Tier
 from tests.policies.builders import ask, state
 
@@ -17,34 +17,84 @@ def ticket(number, where, now=0.0, **changes):
     return Ticket(number, ask(now=now, **changes), where, now)
 
 
-def test_who_came_first_stands_first():
-    where, queue = lane(), Queue()
-    tickets = [ticket(number, where, float(number)) for number in range(3)]
+def used_by(**tokens):
+    return lambda tenant: tokens.get(tenant, 0.0)
 
-    for each in tickets:
+
+NOBODY = used_by()
+
+
+def drained(queue, where, now=0.0, used=NOBODY):
+    served = []
+    while where.waiting:
+        served.append(where.first(now, used))
+        queue.remove(served[-1])
+    return served
+
+
+def test_who_came_first_is_served_first():
+    where, queue = lane(), Queue()
+    tickets = [ticket(number, where, 0.1 * number) for number in range(3)]
+
+    for each in reversed(tickets):
         queue.push(each)
 
-    assert list(where.tickets.values()) == tickets
-    assert where.first is tickets[0]
+    assert drained(queue, where) == tickets
 
 
-def test_a_retry_passes_those_that_arrived_after_it():
+def test_who_has_to_be_sent_sooner_passes_who_came_before():
     where, queue = lane(), Queue()
-    first, last, retry = ticket(1, where, 1.0), ticket(2, where, 3.0), ticket(3, where, 2.0)
-
-    for each in (first, last, retry):
+    easy = ticket(1, where, targets=Targets(first_token_s=9.0))
+    tight = ticket(2, where, 0.5, targets=Targets(first_token_s=3.0))
+    urgent = ticket(3, where, 1.0, targets=Targets(first_token_s=9.0), urgency=1)
+    for each in (easy, tight, urgent):
         queue.push(each)
 
-    assert list(where.tickets.values()) == [first, retry, last]
+    assert drained(queue, where) == [urgent, tight, easy]
 
 
-def test_the_oldest_lane_is_that_of_the_first_to_arrive():
+def test_who_is_late_already_makes_nobody_else_late():
+    where, queue = lane(), Queue()
+    late, later = ticket(1, where, 0.0), ticket(2, where, 0.1)
+    in_time = ticket(3, where, 4.0)
+    for each in (late, later, in_time):
+        queue.push(each)
+
+    assert drained(queue, where, now=5.0) == [in_time, late, later]
+
+
+def test_a_late_one_that_leaves_is_forgotten():
+    where, queue = lane(), Queue()
+    late, other = ticket(1, where), ticket(2, where, 9.0)
+    queue.push(late)
+    queue.push(other)
+    assert where.first(9.0, NOBODY) is other
+
+    queue.remove(late)
+
+    assert late not in queue
+    assert where.tickets == [other]
+
+
+def test_of_two_tenants_the_one_that_used_less_is_served_first():
+    where, queue = lane(), Queue()
+    greedy, modest = ticket(1, where, tenant="greedy"), ticket(2, where, 1.0, tenant="modest")
+    queue.push(greedy)
+    queue.push(modest)
+
+    assert where.first(1.0, used_by(greedy=9.0, modest=1.0)) is modest
+    assert where.first(1.0, used_by(greedy=1.0, modest=9.0)) is greedy
+
+
+def test_the_foremost_lane_is_that_of_the_first_to_be_served():
     early, late, queue = lane(), lane(), Queue()
-    queue.push(ticket(1, late, 2.0))
-    queue.push(ticket(2, early, 1.0))
+    queue.push(ticket(1, late, 1.0, tenant="a"))
+    queue.push(ticket(2, early, 0.5, tenant="b"))
 
-    assert oldest([late, early]) is early
-    assert oldest([late]) is late
+    assert foremost([late, early], 1.0, NOBODY) is early
+    assert foremost([late, early], 1.0, used_by(b=5.0)) is late
+    assert foremost([late, early], 2.6, NOBODY) is late
+    assert foremost([late], 1.0, NOBODY) is late
 
 
 def test_one_who_leaves_is_no_longer_counted_or_expired():

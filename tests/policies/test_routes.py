@@ -143,9 +143,9 @@ def test_routes_are_remembered_up_to_a_bound(monkeypatch):
 
 def test_the_rate_at_which_a_model_is_served_outlives_a_change():
     before = catalogue(state())
-    before.models["m"].drain.ended(1.0)
+    before.models["m"].backlog.drains[0].ended(1.0)
 
     after = Catalogue([state(), state(models=frozenset({"o"}))], Policy(), before)
 
-    assert after.models["m"].drain is before.models["m"].drain
-    assert after.models["o"].drain.per_s(1.0) == 0.0
+    assert after.models["m"].backlog is before.models["m"].backlog
+    assert after.models["o"].backlog.drains[0].per_s(1.0) == 0.0

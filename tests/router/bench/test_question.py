@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from engines.emulator.text import count
 from policies.facts import SlaClass, Targets
-from router.bench.prompts import BYTES_A_TOKEN, PREFIX_TOKENS, Prompts
+from router.bench.prompts import BYTES_A_TOKEN, Prompts
 from router.bench.question import Target, Writer, target
 from router.intake_headers import read_headers
+from router.workload.offers import PREFIX_TOKENS
 from tests.router.simulation.worlds import offer
 
 TARGET = Target("engine", "http://127.0.0.1:8000/base", "llama", "s3cret")

@@ -18,7 +18,7 @@ PROMPTS = 24
 MAX_TOKENS = 24
 BEFORE_S = 1.3
 AFTER_S = 0.8
-END_S = 30.0
+END_S = 180.0
 MOST_TRIES = 3
 STILL_S = 1.0
 """A machine that stands still for so long makes faults of its own."""

@@ -15,6 +15,8 @@ PATIENCE_S = 25.0
 """An answer that has not ended by then is lost."""
 COMPLETIONS = "/v1/completions"
 GOOD_STATUS = 200
+CUT = "(cut short, unread)"
+"""Stands for the text of an answer whose body broke off."""
 REFUSALS = frozenset({429, 503, 504})
 
 
@@ -248,6 +250,7 @@ def _broke(account: Account, error: Exception) -> None:
     """Judge a connection that broke: honest where a body had begun, whose framing needs more."""
     if account.bytes_seen:
         account.fate, account.said = Fate.FAILED, f"cut short: {error}"
+        account.text = CUT
     else:
         account.fate, account.said = Fate.LOST, f"{type(error).__name__}: {error}"
 

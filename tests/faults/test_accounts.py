@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,13 @@ MARK = b"data: [DONE]\n\n"
 
 
 def account(**changes):
-    usual = {"id": "r", "stream": True, "sla_class": "bulk", "prompt": 0, "sent_at": 0.0}
+    usual: dict[str, Any] = {
+        "id": "r",
+        "stream": True,
+        "sla_class": "bulk",
+        "prompt": 0,
+        "sent_at": 0.0,
+    }
     return Account(**(usual | changes))
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 from tests.faults.catalogue import Fault
 from tests.faults.crowd import COMPLETIONS, Account, Crowd, Fate, Known, Moment, Wishes, doubled
-from tests.faults.stage import MODEL, Stage, stage
+from tests.faults.stage import BACK_S, MODEL, Stage, stage
 from tests.faults.stillness import stillness
 
 CALLERS = 30
@@ -105,15 +105,17 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(crowd.run(CALLERS))
         await asyncio.sleep(BEFORE_S)
+        if not fault.lost:
+            await _used(on, fault)
         note_moments(on, fault, crowd)
         await fault.strike(on)
         await asyncio.sleep(fault.lasts_s)
         await on.mend()
+        back_s = None if fault.lost else await _used(on, fault)
         await asyncio.sleep(AFTER_S)
         crowd.stopping = True
         async with asyncio.timeout(END_S):
             await running
-    back_s = None if fault.lost else await on.all_back()
     answered: Counter[str] = Counter()
     for gate in on.gates.values():
         answered.update(gate.answered)
@@ -124,6 +126,18 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
     row.flaws = flaws_of(row, fault, crowd.accounts)
     on.router.must_run()
     return row
+
+
+async def _used(on: Stage, fault: Fault) -> float | None:
+    """Return after how many seconds each victim has been sent a request; None: not in time."""
+    now = asyncio.get_running_loop().time
+    began = now()
+    while now() - began < BACK_S:
+        gates = [on.gates[name] for name in fault.victims]
+        if all(any(at > began and class_ for at, class_ in gate.arrivals) for gate in gates):
+            return now() - began
+        await asyncio.sleep(0.05)
+    return None
 
 
 def note_moments(on: Stage, fault: Fault, crowd: Crowd) -> None:

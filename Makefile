@@ -114,6 +114,16 @@ fuzz: $(TEST_STAMP) ## Feed a million mutated requests and answers to both ends 
 	$(say) "Fuzzing the wire"
 	@$(BIN)/python -m tests.fuzz.wire $(ARGS)
 
+.PHONY: faults
+faults: $(TEST_STAMP) ## Break engines in every way under load; account for every request
+	$(say) "Breaking engines"
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: faults-long
+faults-long: $(TEST_STAMP) ## Half an hour of load with a fault every 5 s; tell what grew
+	$(say) "Breaking engines for half an hour"
+	@$(BIN)/python -m tests.faults --part soak $(ARGS)
+
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
 

@@ -8,6 +8,7 @@ at `next_wake`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from random import Random
 from typing import Final
@@ -30,7 +31,7 @@ from policies.facts import (
 )
 from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
-from policies.health import SICK
+from policies.health import SICK, Cause, State
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
 from policies.placing import BULK, Placed, follow, open_tiers, place
@@ -39,6 +40,8 @@ from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
 from policies.routes import Catalogue
 
+RECHECK_S: Final = 1.0
+"""After a canary that failed, the next is sent so soon, s."""
 LOOK_AGAIN_S: Final = 0.1
 """How soon those are tried again who wait although there is room."""
 MOST_FLOOR_TOKENS: Final = 16384.0
@@ -48,8 +51,12 @@ MOST_FLOOR_TOKENS: Final = 16384.0
 class Dispatcher:
     """Decides for each request where it goes, or that it waits, or that it is refused."""
 
-    def __init__(self, plans: Iterable[EndpointPlan], policy: Policy, rng: Random) -> None:
+    def __init__(
+        self, plans: Iterable[EndpointPlan], policy: Policy, rng: Random, *, watched: bool = False
+    ) -> None:
+        """`watched`: the caller calls `watch` a few times a second, and sends canaries."""
         self.policy = policy
+        self._watched = watched
         self.lengths = Lengths()
         self.waiting = 0
         """Requests that wait, and answers that `due` has ready; 0: `due` need not be asked."""
@@ -75,6 +82,8 @@ class Dispatcher:
         """Endpoints where bulk of other routers may come first."""
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy)
+        if watched:
+            self._roster.watched()
 
     @property
     def endpoints(self) -> Mapping[str, EndpointState]:
@@ -131,6 +140,19 @@ class Dispatcher:
         """Note `tokens` more output tokens."""
         if flight.held:
             flight.endpoint.grew(flight, tokens)
+            flight.endpoint.progress.tokens(tokens, now - flight.moved_at, now)
+            flight.moved_at = now
+
+    def unread(self, flight: Flight, on: bool, now: float) -> None:
+        """Note that the caller of a begun stream reads no more of it, or does again."""
+        if flight.held and flight.unread is not on and flight.first_token_at is not None:
+            flight.unread = on
+            flight.moved_at = now
+            progress = flight.endpoint.progress
+            if on:
+                progress.unread()
+            else:
+                progress.read_on(now)
 
     def ended(
         self,
@@ -157,6 +179,7 @@ class Dispatcher:
             model.backlog.drains[ask.rank].ended(now, now - flight.sent_at)
         match ending:
             case Ending.COMPLETED:
+                endpoint.progress.moved(now)
                 self._completed(flight, prompt_tokens, output_tokens, cached_tokens, trial=trial)
             case Ending.FAILED:
                 self._roster.sickened(endpoint, now, trial=trial)
@@ -203,13 +226,69 @@ class Dispatcher:
         self._stirred = True
         tried = flight.tried | {endpoint.id}
         spared = flight.spared
-        if kind in SICK:
+        if kind in SICK and (trial or kind is not FailureKind.BROKEN or flight.attempt == 1):
+            # An answer that is broken at one endpoint after another may be the request's doing.
             self._roster.sickened(endpoint, now, trial=trial)
         elif kind is FailureKind.BUSY:
             self._roster.was_busy(endpoint, now, retry_after_s)
         elif kind is FailureKind.STALE_CONNECTION:
             tried, spared = flight.tried, True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def broke(self, flight: Flight, now: float, barred: frozenset[str]) -> Send | Wait | Refuse:
+        """Give the slot back of an answer that broke off, and find another for the rest of it.
+
+        `barred`: endpoints that cannot go on from the middle. Raises ValueError where the slot was
+        given back before.
+        """
+        endpoint = flight.endpoint
+        if not endpoint.give(flight):
+            raise ValueError(f"flight {flight.id} to {endpoint.id!r} has ended already")
+        self._stirred = True
+        self._roster.sickened(endpoint, now, trial=False)
+        ask = self._granted(flight.ask, now)
+        if not self._budget.has_one(now):
+            return self._given_up(flight, FailureKind.BROKEN, now)
+        tried = flight.tried | {endpoint.id}
+        lane = self._lane_of(ask, tried | barred)
+        if isinstance(lane, Refuse):
+            return lane
+        if not lane.endpoints:
+            return self._given_up(flight, FailureKind.BROKEN, now)
+        self._budget.spend()
+        ticket = Ticket(0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried)
+        self._settle(now, ask.rank)
+        again = self._place(lane, ask, now, ticket.reason)
+        return self._wait(ticket, now) if again is None else self._sent(ticket, again)
+
+    def stands_still(self, flight: Flight) -> bool:
+        """Return whether the endpoint of a request was put down because nothing moves there."""
+        health = flight.endpoint.health
+        return health.state is State.DOWN and health.cause is Cause.STILL
+
+    def had_better_move(self, flight: Flight, now: float) -> bool:
+        """Return whether a request without a byte is better tried elsewhere, which has room.
+
+        So it is where nothing moves any more.
+        """
+        if not self.stands_still(flight):
+            return False
+        if flight.attempt >= self.policy.retry.max_attempts or not self._budget.has_one(now):
+            return False
+        lane = self._lane_of(flight.ask, flight.tried | {flight.endpoint.id})
+        if isinstance(lane, Refuse):
+            return False
+        rank = flight.ask.rank
+        return any(endpoint.rooms[rank] for endpoint in lane.endpoints)
+
+    def _granted(self, ask: Ask, now: float) -> Ask:
+        """Let a request whose engine took all its time wait again as long as its class waits."""
+        if now < ask.wait_until or not ask.facts.wish.may_wait:
+            return ask
+        wait_until = now + self.policy.of_class(ask.sla_class).max_wait_s
+        if ask.finish_by is not None:
+            wait_until = min(wait_until, ask.finish_by)
+        return replace(ask, wait_until=wait_until)
 
     def class_of(self, facts: RequestFacts) -> SlaClass:
         """Return the class that a request would be served as."""
@@ -288,13 +367,66 @@ class Dispatcher:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             endpoint.load = load
+            endpoint.progress.counted(load.progress, now)
 
     def probed(self, endpoint_id: str, ok: bool, now: float) -> None:
         """Count a health probe; an endpoint that is gone is passed over."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
+            if (
+                self._watched
+                and not ok
+                and now - endpoint.progress.moved_at < self.policy.health.stall_s
+            ):
+                # It computes, whatever it says: what it refuses or fails will tell.
+                return
             endpoint.probed(ok=ok)
             self._stirred = True
+
+    def watch(self, now: float) -> None:
+        """Judge every endpoint by what moves there; to be called a few times a second."""
+        if now >= self._roster.wake_at:
+            self._roster.wake(now)
+            self._stirred = True
+        if self._roster.watch(now):
+            self._stirred = True
+
+    def canaries(self, now: float, idle_s: float) -> list[str]:
+        """Return the endpoints that a one-token request is to be sent to; each is tried by it.
+
+        Those whose trial is due, and those of which nothing was seen for `idle_s`. Each must be
+        answered by `canary_ended`.
+        """
+        due = []
+        for endpoint in self.endpoints.values():
+            health = endpoint.health
+            if health.trying:
+                continue
+            idle = not endpoint.own_in_flight and health.takes_requests
+            quiet_s = min(idle_s, RECHECK_S) if health.failures else idle_s
+            if idle and endpoint.progress.moved_at == -inf:
+                # Of one that is new, the time of being idle counts from here.
+                endpoint.progress.moved(now)
+            if health.awaits_canary or (idle and now - endpoint.progress.moved_at >= quiet_s):
+                endpoint.canary_sent()
+                due.append(endpoint.id)
+        return due
+
+    def canary_ended(self, endpoint_id: str, well: bool | None, now: float) -> None:
+        """Take in how a canary went; `well` None: the endpoint does not take such requests."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        if well is None:
+            endpoint.canary_undecided()
+        elif well:
+            endpoint.canary_passed(now)
+        else:
+            on_trial = endpoint.health.state is State.TRIAL
+            endpoint.health.trying = False
+            endpoint.progress.moved(now)
+            self._roster.sickened(endpoint, now, trial=on_trial)
+        self._stirred = True
 
     def heard(self, endpoint_id: str, others: Others, now: float) -> None:
         """Replace what other routers have at an endpoint; one that is gone is passed over."""
@@ -328,6 +460,8 @@ class Dispatcher:
         self._shares.policy = policy.fairness
         self._roster.plan(plans, policy)
         self._catalogue = Catalogue(list(self.endpoints.values()), policy, self._catalogue)
+        if self._watched:
+            self._roster.watched()
         for ticket in self._queue.clear():
             lane = self._lane_of(ticket.ask, ticket.tried)
             if isinstance(lane, Refuse):
@@ -451,7 +585,7 @@ class Dispatcher:
         self, flight: Flight, kind: FailureKind, now: float, *, tried: frozenset[str], spared: bool
     ) -> Send | Wait | Refuse:
         """Answer a request again whose attempt failed."""
-        ask = flight.ask
+        ask = self._granted(flight.ask, now)
         if flight.first_token_at is not None or not may_retry(
             kind, flight.attempt, self._budget, now, spared=flight.spared
         ):
@@ -463,7 +597,9 @@ class Dispatcher:
             return lane
         if not lane.endpoints:
             return self._given_up(flight, kind, now)
-        if kind is not FailureKind.STALE_CONNECTION or flight.spared:
+        if kind is not FailureKind.BUSY and (
+            kind is not FailureKind.STALE_CONNECTION or flight.spared
+        ):
             self._budget.spend()
         ticket = Ticket(
             0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried, spared=spared

@@ -11,10 +11,11 @@ from typing import Final, Protocol
 
 from policies.classify import NO_LIMIT, Ask
 from policies.facts import EndpointPlan, Load, Reason
-from policies.health import Health, State
+from policies.health import Cause, Health, State
 from policies.latency import LEAST_TOKENS, LatencyModel
 from policies.peak import PeakEwma
 from policies.policy import Hold, Policy
+from policies.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,10 @@ class Flight:
     """Whether it is the one request that an endpoint is tried with."""
     spared: bool = False
     """Whether this request was already sent again for a connection found stale."""
+    moved_at: float = 0.0
+    """When its last token came, as far as was noted."""
+    unread: bool = False
+    """Whether its caller has stopped reading, so that nothing can come."""
     hit_tokens: int = 0
     """Prompt tokens that its endpoint is expected to have read already."""
     ahead_tokens: int = 0
@@ -134,6 +139,8 @@ class Flight:
         self.pending_tokens = 0
         self.trial = False
         self.spared = False
+        self.moved_at = 0.0
+        self.unread = False
         self.hit_tokens = 0
         self.ahead_tokens = 0
         self.beside = 0
@@ -173,6 +180,7 @@ class EndpointState:
         "busy",
         "completed",
         "failed",
+        "granted",
         "health",
         "held",
         "id",
@@ -187,18 +195,26 @@ class EndpointState:
         "pending_limits",
         "pending_prompt_tokens",
         "plan",
+        "progress",
         "prompt_rate",
         "prompts_read",
+        "ramp_at",
         "rejected",
         "rooms",
         "sent",
         "slots",
+        "slow_since",
         "weight",
     )
 
     def __init__(self, plan: EndpointPlan, policy: Policy) -> None:
         self.id = plan.id
         self.health = Health(policy.health)
+        self.progress = Progress()
+        self.slow_since = inf
+        """Since when its tokens have come several times slower than its pool's."""
+        self.ramp_at = inf
+        """When an endpoint that came back is given more slots."""
         self.peak = PeakEwma()
         self.model = LatencyModel(policy.latency)
         self.prompt_rate = PromptRate()
@@ -218,6 +234,8 @@ class EndpointState:
         self.rejected = 0
         self.abandoned = 0
         self.busy = 0
+        self.granted = NO_LIMIT
+        """Requests that it may have as far as other routers leave room."""
         self.rooms = [True, True, True]
         """Whether one more request of each rank may be sent; always up to date."""
         self.planned(plan, policy)
@@ -266,6 +284,7 @@ class EndpointState:
         self.in_flight += 1
         self.held[ask.rank] += 1
         self.kv_tokens += ask.prompt_tokens
+        self.progress.began(flight.sent_at, streams=ask.facts.streams)
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
@@ -283,11 +302,13 @@ class EndpointState:
     def began(self, flight: Flight, now: float) -> None:
         """Note the first token of `flight`."""
         flight.first_token_at = now
+        flight.moved_at = now
         self.prompts_read += flight.ask.prompt_tokens - flight.hit_tokens
         flight.read_before = self.prompts_read
         if flight.ask.facts.streams:
             seen_s = now - flight.sent_at
             self.peak.saw(seen_s, now)
+            self.progress.first_token(now)
             self.model.saw_first_token(
                 (1.0, flight.ahead_tokens, flight.beside, flight.kv_tokens),
                 flight.predicted_first_token_s,
@@ -314,6 +335,9 @@ class EndpointState:
             return False
         ask = flight.ask
         flight.held = False
+        if not flight.unread:
+            begun = flight.first_token_at is not None
+            self.progress.ended(streams=ask.facts.streams, begun=begun)
         self.own_in_flight -= 1
         self.in_flight -= 1
         self.held[ask.rank] -= 1
@@ -370,6 +394,53 @@ class EndpointState:
         self.health.probed(ok=ok)
         self._judged()
 
+    def put_down(self, cause: Cause, now: float) -> None:
+        """Send it nothing for a while, for a reason that the watchdog saw."""
+        self.health.put_down(cause, now)
+        self.slow_since = inf
+        self.progress.forget_speed()
+        self._judged()
+
+    def moved_again(self, now: float) -> None:
+        """Use an endpoint again that had stood still and moves."""
+        self.health.come_back()
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def canary_sent(self) -> None:
+        """Note that its trial is under way."""
+        self.health.trying = True
+
+    def canary_passed(self, now: float) -> None:
+        """Note that it answered a canary rightly."""
+        self.progress.moved(now)
+        self.health.trial_passed()
+        self.health.succeeded()
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def canary_undecided(self) -> None:
+        """Note that it does not take canaries: a caller's request must do."""
+        self.health.trying = self.health.by_canary = False
+        self._judged()
+
+    def allow(self, slots: int, now: float) -> None:
+        """Give it no more than so many slots for the time being."""
+        self.health.allowed = max(1, slots)
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+
+    def ramp(self, now: float) -> bool:
+        """Give it more slots if that is due; return whether it was."""
+        allowed = self.health.allowed
+        if allowed is None or now < self.ramp_at:
+            return False
+        allowed *= 2
+        self.health.allowed = allowed if allowed < self.plan.max_in_flight else None
+        self.ramp_at = now + self.health.policy.ramp_s
+        self._judged()
+        return True
+
     def try_again(self) -> None:
         """End a time of being down: the next request is a trial."""
         self.health.try_again()
@@ -402,16 +473,24 @@ class EndpointState:
 
     def _bound(self) -> None:
         """Set what of the caps is ours to use, until the next is heard."""
-        others, slots = self.others, self.plan.max_in_flight
-        self.slots = slots if others.room is None else min(slots, self.in_flight + others.room)
+        others = self.others
+        self.granted = NO_LIMIT if others.room is None else self.in_flight + others.room
+        self._count_slots()
         permits = others.bulk_permits
         self.limits[2] = (
             self.bulk_cap if permits is None else others.in_flight[2] + min(permits, self.bulk_cap)
         )
 
+    def _count_slots(self) -> None:
+        """Work out how many requests it may have: by its plan, its health, and what others left."""
+        allowed = self.health.allowed
+        slots = min(self.plan.max_in_flight, self.granted)
+        self.slots = slots if allowed is None else min(slots, allowed)
+
     def _judged(self) -> None:
         """Take over what health has come to. Called after every change of it."""
         self._open = self.health.takes_requests
+        self._count_slots()
         self._on_trial = self.health.state is State.TRIAL
         self.reckon()
 

@@ -3,6 +3,9 @@
 An endpoint that fails several times in a row is down for a while, then gets one trial request;
 its success brings the endpoint back, its failure doubles the time. Being busy, a request that was
 wrong, and a caller that left say nothing about health.
+
+Where the router watches (see `watchdog`), the trial is a canary of its own, so that no caller's
+request is spent on it, and an endpoint that comes back is given more slots little by little.
 """
 
 from enum import StrEnum
@@ -26,6 +29,19 @@ class State(StrEnum):
     """Nothing: an operator takes it out; what runs there ends in peace."""
 
 
+class Cause(StrEnum):
+    """Why an endpoint is down."""
+
+    FAILED = "failed"
+    """Requests failed in a row."""
+    PROBES = "probes"
+    """It says that it is not well, or does not answer when asked."""
+    STILL = "still"
+    """It has work, and nothing moves."""
+    SLOW = "slow"
+    """Its tokens come several times slower than its pool's."""
+
+
 SICK = frozenset(
     {FailureKind.NOT_REACHED, FailureKind.BROKEN, FailureKind.FIRST_TOKEN_TIMEOUT}
     | {FailureKind.IDLE_TIMEOUT}
@@ -39,7 +55,11 @@ class Health:
     __slots__ = (
         "_back_off_s",
         "_condition",
+        "allowed",
         "busy_until",
+        "by_canary",
+        "cause",
+        "down_at",
         "draining",
         "failed_probes",
         "failures",
@@ -66,6 +86,14 @@ class Health:
         self.draining = False
         self.busy_until = -inf
         """Until then the endpoint is said to have no room."""
+        self.by_canary = False
+        """A trial is the router's own canary: no caller's request is spent on it."""
+        self.cause: Cause | None = None
+        """Why it is down, or was when its trial began; None where it is up."""
+        self.down_at = -inf
+        """When it went down."""
+        self.allowed: int | None = None
+        """Slots that it may be given for the time being; None: all that it has."""
 
     @property
     def state(self) -> State:
@@ -77,7 +105,13 @@ class Health:
         """Whether a request may be sent there."""
         if self.draining or self._condition is State.DOWN:
             return False
-        return self._condition is not State.TRIAL or not self.trying
+        return self._condition is not State.TRIAL or not (self.trying or self.by_canary)
+
+    @property
+    def awaits_canary(self) -> bool:
+        """Whether its trial is due and is to be a canary."""
+        on_trial = self._condition is State.TRIAL and not self.draining
+        return on_trial and self.by_canary and not self.trying
 
     @property
     def hopeful(self) -> bool:
@@ -105,17 +139,32 @@ class Health:
             # Sent before the endpoint went down: tells nothing about the trial.
             return
         if (trial or self.failures >= self.policy.failures_to_down) and not alone:
-            self._condition = State.DOWN
-            self.retry_at = now + self._back_off_s
+            self.put_down(self.cause if trial and self.cause else Cause.FAILED, now)
         else:
             self._condition = State.SUSPECT
+
+    def put_down(self, cause: Cause, now: float) -> None:
+        """Give it nothing until a trial is due."""
+        self._condition = State.DOWN
+        self.cause = cause
+        self.down_at = now
+        self.retry_at = now + self._back_off_s
 
     def trial_passed(self) -> None:
         """Note that the trial request got its first token."""
         self.trying = False
         self.failures = 0
         if self._condition is State.TRIAL:
-            self._condition = State.UP
+            self.come_back()
+
+    def come_back(self) -> None:
+        """Be up again: at first with one slot, where the router watches."""
+        self._condition = State.UP
+        self.cause = None
+        self.failures = 0
+        self.retry_at = inf
+        if self.by_canary:
+            self.allowed = 1
 
     def trial_given_up(self) -> None:
         """Note that the trial request ended without telling anything."""
@@ -142,7 +191,8 @@ class Health:
             return
         self.failed_probes += 1
         if self.failed_probes >= self.policy.failed_probes_to_down:
-            self._condition = State.DOWN
+            if self._condition is not State.DOWN:
+                self.put_down(Cause.PROBES, self.down_at)
             self.probed_down = True
             self.retry_at = inf
 

@@ -25,7 +25,7 @@ class Placed:
     endpoint: EndpointState
     reason: Reason
     in_time: bool = True
-    """False: it has targets, and no endpoint is predicted to keep them."""
+    """False: even one that had just come would be late there, and everywhere else."""
     hit_tokens: int = 0
     """Prompt tokens that are taken to be read there already."""
 

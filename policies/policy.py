@@ -232,6 +232,8 @@ class RetryPolicy:
     """Retries that each second adds to the budget."""
     burst: Annotated[float, Ge(1)] = 20.0
     """Retries that the budget holds at most; it starts full."""
+    continue_streams: bool = False
+    """Streams that break go on at another endpoint unless the caller says `X-SLA-Continue: 0`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,16 @@ class HealthPolicy:
     """First time down, s; doubles each time the trial request fails."""
     max_back_off_s: Annotated[float, Gt(0)] = 30.0
     """Longest time down before the next trial, s."""
+    stall_s: Annotated[float, Gt(0)] = 1.2
+    """An endpoint that has work and on which nothing moves for so long is down until it moves, s."""
+    slow_factor: Annotated[float, Gt(1)] = 3.0
+    """An endpoint whose tokens take more than so many times the median of its pool's is slow, and"""
+    slow_s: Annotated[float, Gt(0)] = 2.0
+    """is down after having been slow for so long, s."""
+    max_ejected_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Share of a pool that may be down for standing still or being slow, 0..1; one always may."""
+    ramp_s: Annotated[float, Gt(0)] = 0.5
+    """An endpoint that comes back is given one slot, and twice as many each time this passes, s."""
     busy_penalty_s: Annotated[float, Gt(0)] = 1.0
     """How long others are preferred after a refusal for want of room that names no time, s."""
     max_busy_penalty_s: Annotated[float, Gt(0)] = 30.0

@@ -47,10 +47,13 @@ def may_retry(
             return False
         case FailureKind.STALE_CONNECTION if not spared:
             return True
+        case FailureKind.BUSY:
+            # Refusing costs an engine nothing, and the request joins the queue where nobody else
+            # has room, so nothing is made worse.
+            return attempts < budget.policy.max_attempts
         case (
             FailureKind.STALE_CONNECTION
             | FailureKind.NOT_REACHED
-            | FailureKind.BUSY
             | FailureKind.BROKEN
             | FailureKind.FIRST_TOKEN_TIMEOUT
         ):

@@ -8,6 +8,7 @@ from policies.fleet import EndpointState
 from policies.health import State
 from policies.latency import LatencyModel
 from policies.policy import Policy
+from policies.watchdog import is_alone, watch
 
 
 class Roster:
@@ -39,14 +40,23 @@ class Roster:
         # Kept as long as something runs there: should it come back, its slots are still taken.
         self._leaving = {each.id: each for each in before.values() if each.own_in_flight}
 
+    def watched(self) -> None:
+        """Try endpoints by canaries from here on; for those that are new, call it again."""
+        for endpoint in self.endpoints.values():
+            endpoint.health.by_canary = True
+
     def was_busy(self, endpoint: EndpointState, now: float, retry_after_s: float | None) -> None:
         """Note that an engine refused for want of room."""
         endpoint.was_busy(now, retry_after_s)
+        if endpoint.health.by_canary:
+            # It has room for about what it holds: more is tried little by little.
+            endpoint.allow(endpoint.own_in_flight, now)
         self.busy_until = max(self.busy_until, endpoint.health.busy_until)
 
     def sickened(self, endpoint: EndpointState, now: float, *, trial: bool) -> None:
         """Count a failure against an endpoint; `trial`: of its trial request."""
-        endpoint.sickened(now, trial=trial, alone=self._is_alone(endpoint))
+        alone = is_alone(endpoint, self.endpoints.values())
+        endpoint.sickened(now, trial=trial, alone=alone)
         self.wake_at = min(self.wake_at, endpoint.health.retry_at)
 
     def wake(self, now: float) -> None:
@@ -54,16 +64,18 @@ class Roster:
         for endpoint in self.endpoints.values():
             if now >= endpoint.health.retry_at:
                 endpoint.try_again()
+        self._next_wake()
+
+    def watch(self, now: float) -> bool:
+        """Judge every endpoint by what moves; return whether anything changed."""
+        changed = watch(self.endpoints.values(), now)
+        if changed:
+            self._next_wake()
+        return changed
+
+    def _next_wake(self) -> None:
         self.wake_at = min(
             (endpoint.health.retry_at for endpoint in self.endpoints.values()), default=inf
-        )
-
-    def _is_alone(self, endpoint: EndpointState) -> bool:
-        """Return whether one of its models has no other endpoint that is up."""
-        others = [each for each in self.endpoints.values() if each is not endpoint]
-        return any(
-            not any(other.health.hopeful and model in other.plan.models for other in others)
-            for model in endpoint.plan.models
         )
 
 

@@ -35,14 +35,16 @@ def choose_in_time(
     rng: Random,
     now: float,
 ) -> tuple[EndpointState, Reason, bool] | None:
-    """Return an endpoint, why there, and whether it is predicted to keep the targets.
+    """Return an endpoint, why there, and whether one that had just come would be in time there.
 
     `open_tiers`: those with room, best first. None where nobody has room.
     """
     left_s = inf if ask.first_token_by is None else ask.first_token_by - now
+    whole_s = ask.targets.first_token_s or inf
     per_token_s = ask.targets.per_token_s or inf
     share = 1.0 if spill.home_share is None else spill.home_share
-    prompt_tokens, best, least = ask.prompt_tokens, None, inf
+    prompt_tokens, least = ask.prompt_tokens, inf
+    best: tuple[EndpointState, Reason, bool] | None = None
     at_home = True
     for tier, free in open_tiers:
         at_home = at_home and tier.reason is not Reason.SPILL
@@ -56,14 +58,15 @@ def choose_in_time(
                 fits.append(endpoint)
             late = first_s + LATE_WEIGHT * max(0.0, next_s - per_token_s)
             if late < least:
-                best, least = (endpoint, tier.reason), late
+                fresh = first_s <= whole_s and next_s <= per_token_s
+                best, least = (endpoint, tier.reason, fresh), late
         if fits:
             if at_home:
                 chosen = fits[0] if len(fits) == 1 else tier.policy.choose(ask, fits, rng, now)
             else:
                 chosen = max(fits, key=_interactive)
             return chosen, tier.reason, True
-    return None if best is None else (*best, False)
+    return best
 
 
 def _interactive(endpoint: EndpointState) -> int:

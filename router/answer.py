@@ -4,6 +4,7 @@ On the hot path, so text that repeats (pools, endpoints) is made safe once and k
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -86,6 +87,8 @@ class Outcome:
     targets: Targets = NO_TARGETS
     attempts: int = 1
     hedged: bool = False
+    seams: Sequence[tuple[str, int]] = ()
+    """Where the answer went on at another endpoint: the one that broke, and the tokens until then."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -98,6 +101,7 @@ class Outcome:
         targets: Targets = NO_TARGETS,
         attempts: int = 1,
         hedged: bool = False,  # noqa: FBT002 # the field
+        seams: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.router_s = router_s
         self.first_token_s = first_token_s
@@ -108,6 +112,7 @@ class Outcome:
         self.targets = targets
         self.attempts = attempts
         self.hedged = hedged
+        self.seams = seams
 
 
 def header_value(text: str) -> bytes:
@@ -206,7 +211,7 @@ def receipt(placement: Placement, outcome: Outcome, *, show_routing: bool = True
     """
     targets = outcome.targets
     verdict = met(targets, outcome.first_token_s, outcome.per_token_s, outcome.total_s)
-    fields = {
+    fields: dict[str, object] = {
         "class": placement.sla_class,
         "pool": placement.pool,
         "endpoint": placement.endpoint,
@@ -224,6 +229,11 @@ def receipt(placement: Placement, outcome: Outcome, *, show_routing: bool = True
         "targets": _targets(targets),
         "sla": "none" if verdict is None else "met" if verdict else "missed",
     }
+    if outcome.seams:
+        fields["seams"] = [
+            {"endpoint": endpoint, "tokens": tokens} if show_routing else {"tokens": tokens}
+            for endpoint, tokens in outcome.seams
+        ]
     if not show_routing:
         del fields["pool"], fields["endpoint"], fields["reason"]
     line = orjson.dumps(fields)

@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from math import inf
 from random import Random
 
 import uvicorn
@@ -25,6 +26,7 @@ from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router.admin.administration import Administration
+from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
 from router.door import Door
@@ -52,6 +54,10 @@ from router.wire.upstream import Spawn, address
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25
 """How often timeouts are looked at: precise enough for whole seconds, and next to free."""
+STILL_S = 0.5
+"""A sweep that is so late is left out once."""
+UNREADY_LOOK_S = 0.1
+"""How soon a second signal ends the wait before the listeners close."""
 
 
 class Router:
@@ -81,7 +87,9 @@ class Router:
         self._leaving: list[Endpoint] = []
         """Endpoints that were taken out, until the last answer from there has ended."""
         self.policy = config.policy
-        self.dispatcher = Dispatcher(self._plans.values(), config.policy, rng)
+        self.dispatcher = Dispatcher(
+            self._plans.values(), config.policy, rng, watched=config.probes.canary_s is not None
+        )
         self.door = Door(
             dispatcher=self.dispatcher,
             endpoints={},
@@ -93,7 +101,14 @@ class Router:
             new_id=lambda: f"{rng.getrandbits(128):032x}",
             show_routing=config.server.show_routing,
         )
-
+        self._canaries = Canaries(
+            self.dispatcher,
+            self.door.endpoints,
+            clock=clock,
+            idle_s=config.probes.canary_s or inf,
+            limit_s=config.probes.canary_timeout_s,
+            ended=self.door.pump,
+        )
         self.overview = Overview(self.dispatcher, config.models)
         self.administration: Administration | None = None
         """Set before the router runs, where there is any."""
@@ -210,7 +225,7 @@ class Router:
             self._enter(self._members)
             beside = [
                 group.create_task(self._sweep()),
-                group.create_task(watch_loop(self.metrics.loop_lag.observe, self._clock)),
+                group.create_task(watch_loop(self._lagged, self._clock)),
             ]
             if member is not None:
                 beside.append(group.create_task(member.run()))
@@ -223,6 +238,7 @@ class Router:
                 await self.administration.stop()
             if member is not None:
                 await member.leave()
+            self._canaries.close()
             self.door.stop()
             for each in (*self.door.endpoints.values(), *self._leaving):
                 each.pool.close()
@@ -256,12 +272,27 @@ class Router:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
 
+    def _lagged(self, lag_s: float) -> None:
+        """Take in how late the loop is."""
+        self.metrics.loop_lag.observe(lag_s)
+        self.door.overload.observe(lag_s)
+
     async def _sweep(self) -> None:
+        stood_still = False
         while True:
+            due_at = self._clock() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
+            # What came while the process stood still is read first: else it would be called late.
+            stood_still = not stood_still and self._clock() - due_at > STILL_S
+            if stood_still:
+                continue
             try:
                 self.door.sweep()
                 self._see_off()
+                if self.config.probes.canary_s is not None:
+                    self.dispatcher.watch(self._clock())
+                    self._canaries.sweep()
+                    self.door.pump(self._clock())
             except Exception:  # whatever broke one exchange, the others' time passes as well
                 logger.exception("sweep broke")
 
@@ -298,13 +329,18 @@ def _members(pools: Iterable[Pool]) -> dict[str, tuple[Pool, EndpointSettings]]:
 class _Server(uvicorn.Server):
     """uvicorn, but a signal that ended it in good order is no failure of the process."""
 
-    def __init__(self, config: uvicorn.Config, overview: Overview) -> None:
+    def __init__(self, config: uvicorn.Config, overview: Overview, unready_s: float) -> None:
         super().__init__(config)
         self._overview = overview
+        self._unready_s = unready_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let running answers end, for as long as they may."""
+        """Say that it is not ready, take what comes still, then let running answers end."""
         self._overview.draining = True
+        for _ in range(round(self._unready_s / UNREADY_LOOK_S)):
+            if self.force_exit:
+                break
+            await asyncio.sleep(UNREADY_LOOK_S)
         await super().shutdown(sockets)
 
     @contextmanager
@@ -346,4 +382,4 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.limits.drain_s,  # type: ignore[arg-type] # any number
         backlog=4096,
     )
-    return _Server(config, router.overview)
+    return _Server(config, router.overview, settings.limits.unready_s)

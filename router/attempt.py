@@ -24,6 +24,8 @@ MAX_FAULT_BYTES = 64 * 1024
 """Of a refusal, this much is read."""
 MAX_HELD_BYTES = 1024 * 1024
 """A plain answer up to this size is held until it is whole; a larger one is passed on as it comes."""
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""A larger event is taken for one that never ends."""
 TAIL_BUFFERS = 4
 """Usage stands in the last events: usage, end of stream, end marker, and one to spare."""
 
@@ -84,6 +86,7 @@ class Attempt:
 
     __slots__ = (
         "_asker", "_framing", "_head", "_held", "_held_bytes", "_held_payload", "_state", "_task",
+        "_torn_bytes",
         "asked_at", "connected_at", "connection", "endpoint", "events", "first_event_at", "flight",
         "in_events", "last_at", "prepared", "tail", "torn",
     )  # fmt: skip
@@ -104,6 +107,8 @@ class Attempt:
         self._held: list[bytes] = []
         self._held_payload: list[bytes] = []
         self._held_bytes = 0
+        self._torn_bytes = 0
+        """Of an event that is passed on in pieces, those that went."""
         self.in_events = False
         """The answer is a stream of events, and the first one is good."""
         self.asked_at = 0.0
@@ -226,7 +231,11 @@ class Attempt:
             is_whole = done or self._ends_whole(self._held_payload)
             if is_whole or self._held_bytes > MAX_HELD_BYTES:
                 self.torn = not is_whole
+                self._torn_bytes = 0 if is_whole else self._torn_bytes + self._held_bytes
                 self._pass_on_held()
+                if self._torn_bytes > MAX_EVENT_BYTES:
+                    self.time_out(FailureKind.BROKEN, "an event is larger than 16 MiB")
+                    return
         elif done or self._ends_whole(payload):
             self._asker.pass_on(relay, payload)
         else:

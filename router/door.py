@@ -23,6 +23,7 @@ from router.intake import read_asked, read_request
 from router.intake_headers import read_request_id
 from router.log import AccessLog, Repeated, RequestLine
 from router.metrics import Metrics
+from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
 from router.wire.heads import KnownRequests
@@ -57,6 +58,8 @@ class Door:
         self.timeouts = timeouts
         self.clock = clock
         self.show_routing = show_routing
+        self.overload = Overload(limits.max_loop_lag_s)
+        self.most_connections = most_connections(limits.max_connections)
         self.known = KnownRequests()
         self.connections: set[Inbound] = set()
         self.active: set[Exchange] = set()
@@ -86,12 +89,17 @@ class Door:
         self.active.add(exchange)
         now = request.arrived
         try:
-            exchange.follow(self.dispatcher.arrive(intake.facts, now), now)
+            refusal = self._shed(intake.facts) if self.overload.level else None
+            exchange.follow(refusal or self.dispatcher.arrive(intake.facts, now), now)
         except Exception:
             # The connection ends with the error: what was taken for it is given back.
             exchange.caller_left()
             raise
         return None if exchange.ended else exchange
+
+    def _shed(self, facts: RequestFacts) -> Refuse | None:
+        """Return why a request is turned away by a router that has too much to do."""
+        return self.overload.refusal(self.dispatcher.class_of(facts))
 
     def _turn_away(
         self, caller: Inbound, request: Incoming, route: Route, problem: errors.Problem

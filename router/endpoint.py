@@ -61,16 +61,7 @@ class Endpoint:
 
         An endpoint with a key of its own never sees the caller's.
         """
-        start = self._starts.get(path)
-        if start is None:
-            where = self.pool.where
-            target = (where.base_path + path).encode("ascii")
-            start = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%b" % (
-                target,
-                where.authority,
-                self._credentials,
-            )
-            self._starts[path] = start
+        start = self._start(path)
         memo = "forwarded, keyless" if self._credentials else "forwarded"
         forwarded = caller.memo.get(memo)
         if forwarded is None:
@@ -83,3 +74,23 @@ class Endpoint:
         parts += [b"%b: %b\r\n" % header for header in extra]
         parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request_id, length))
         return b"".join(parts)
+
+    def own_head(self, path: str, length: int, extra: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """Return the head of a POST of the router's own."""
+        parts = [self._start(path), *(b"%b: %b\r\n" % header for header in extra)]
+        parts.append(b"content-length: %d\r\n\r\n" % length)
+        return b"".join(parts)
+
+    def _start(self, path: str) -> bytes:
+        """Return what every head for a path begins with."""
+        start = self._starts.get(path)
+        if start is None:
+            where = self.pool.where
+            target = (where.base_path + path).encode("ascii")
+            start = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%b" % (
+                target,
+                where.authority,
+                self._credentials,
+            )
+            self._starts[path] = start
+        return start

@@ -75,6 +75,20 @@ TYPES: Mapping[int, tuple[str, str]] = {
 """Status to `type`: the word that OpenAI's clients know, and the one that Anthropic's do."""
 
 
+def too_many_connections(limit: int) -> Problem:
+    """Refuse a connection beyond what the router has open files for."""
+    return Problem(
+        status=503,
+        type=TYPES[503][0],
+        message=f"the router holds {limit} connections and takes no more; keep connections and use"
+        " them again, run more replicas, or raise server.limits.max_connections and the limit on"
+        " open files (ulimit -n)",
+        code="too_many_connections",
+        retry_after_s=1.0,
+        should_retry=True,
+    )
+
+
 def problem(
     status: int, message: str, code: str | None = None, param: str | None = None
 ) -> Problem:

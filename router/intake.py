@@ -30,6 +30,8 @@ class Intake:
     """The body, parsed; not to be changed."""
     stream: bool
     wants_receipt: bool
+    wants_continuation: bool | None = None
+    """A stream that breaks may go on at another endpoint; None leaves it to the policy."""
 
     def __init__(
         self,
@@ -37,11 +39,13 @@ class Intake:
         document: dict[str, object],
         stream: bool,
         wants_receipt: bool,
+        wants_continuation: bool | None = None,
     ) -> None:
         self.facts = facts
         self.document = document
         self.stream = stream
         self.wants_receipt = wants_receipt
+        self.wants_continuation = wants_continuation
 
     @property
     def request_id(self) -> str:
@@ -86,7 +90,7 @@ def read_request(
         session=asked.session,
         beginnings=beginnings_of(body),
     )
-    return Intake(facts, document, contents.stream, asked.wants_receipt)
+    return Intake(facts, document, contents.stream, asked.wants_receipt, asked.wants_continuation)
 
 
 def _parse(body: bytes) -> dict[str, object]:

@@ -42,6 +42,7 @@ class Asked:
     on_miss: OnMiss | None = None
     may_wait: bool = True
     wants_receipt: bool = False
+    wants_continuation: bool | None = None
     urgency: int | None = None
     session: str | None = None
     tenant: str | None = None
@@ -185,6 +186,10 @@ def _receipt(asked: Asked, name: bytes, value: bytes) -> None:
     asked.wants_receipt = word(name, value, _YES_NO)
 
 
+def _continue(asked: Asked, name: bytes, value: bytes) -> None:
+    asked.wants_continuation = word(name, value, _YES_NO)
+
+
 def _vllm_priority(asked: Asked, name: bytes, value: bytes) -> None:
     asked.urgency = urgency_of(integer(name, value))
 
@@ -254,6 +259,7 @@ _HEADERS: tuple[tuple[bytes, _Read], ...] = (
     (b"x-sla-on-miss", _on_miss),
     (b"x-sla-queue", _queue),
     (b"x-sla-receipt", _receipt),
+    (b"x-sla-continue", _continue),
     (b"x-vllm-priority", _vllm_priority),
     (b"priority", _priority),
     (b"x-session-token", _session),

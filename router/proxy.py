@@ -11,12 +11,12 @@ An exchange holds a slot (its `flight`) or a place in the queue (its `ticket`), 
 gives back what it holds exactly once: through `_complete`, `attempt_failed` or `_give_back`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.engine import Engine, Fault, FaultKind, Question, Route, TokenUsage
-from engines.sse import last_events
+from engines.sse import data_of, last_events, split
 from policies.admission import shutting_down
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
@@ -25,8 +25,9 @@ from policies.ordering import Ticket
 from router import declined, errors
 from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
+from router.continuation import Seams, may_continue
 from router.intake import Intake
-from router.relay import AS_IT_CAME, BARE, RECHUNKED, Relay, edited, fixed
+from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 ANTHROPIC = frozenset({Route.MESSAGES, Route.COUNT_TOKENS})
 """Routes whose callers expect Anthropic's error object."""
+MARKED = frozenset({Route.CHAT, Route.COMPLETIONS})
+"""Routes whose streams end with a mark."""
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
 _NO_USAGE = TokenUsage()
@@ -83,7 +86,9 @@ class Exchange:
         "_door",
         "_flight",
         "_head",
+        "_last_part",
         "_relay",
+        "_seams",
         "_ticket",
         "_unread_bytes",
         "attempts",
@@ -106,6 +111,10 @@ class Exchange:
         self._head = b""
         """The head of the answer, until it goes out with the first part of the body."""
         self._relay: Relay = AS_IT_CAME
+        self._last_part: Sequence[bytes] = ()
+        """What was passed on last, where it is framed anew."""
+        self._seams: Seams | None = None
+        """Of an answer that may go on at another endpoint; from its first event."""
         self.attempts = 0
         self.ended = False
         self.router_s = 0.0
@@ -170,7 +179,7 @@ class Exchange:
 
     def _question(self, flight: Flight) -> Question:
         ask, intake = flight.ask, self.intake
-        return Question(
+        question = Question(
             route=self.route,
             body=self.request.body,
             document=intake.document,
@@ -180,6 +189,7 @@ class Exchange:
             urgency=ask.facts.wish.urgency,
             id=intake.request_id,
         )
+        return question if self._seams is None else self._seams.question(question)
 
     # Asker: what the attempt reports
 
@@ -221,22 +231,53 @@ class Exchange:
         door = self._door
         if attempt.in_events:
             door.dispatcher.first_token(attempt.flight, attempt.last_at)
-        self._relay = self._relay_for(attempt)
-        self._head = self._answer_head(attempt, self._relay.head)
+        if self._seams is None:
+            always = door.dispatcher.policy.retry.continue_streams
+            if attempt.in_events and may_continue(self.intake, self.route, always=always):
+                self._seams = Seams(self.route, attempt.first_event_at)
+            self._relay = self._relay_for(attempt)
+            self._head = self._answer_head(attempt, self._relay.head)
         if door.dispatcher.waiting:
             door.pump(attempt.last_at)
 
     def pass_on(self, relay: bytes, payload: Sequence[bytes]) -> None:
         """See `Asker`."""
-        out = relay if self._relay is AS_IT_CAME else self._relay.part(relay, payload)
+        if self._seams is not None and self._fails_inside(payload):
+            return
+        if self._relay is AS_IT_CAME:
+            out = relay
+        else:
+            out = self._relay.part(relay, payload)
+            self._last_part = payload or self._last_part
         if self._head:
             out = self._head + out
             self._head = b""
         self._caller.transport.write(out)
 
+    def _fails_inside(self, payload: Sequence[bytes]) -> bool:
+        """Have another endpoint go on where the engine tells of its failure in the stream."""
+        attempt = self._attempt
+        if attempt is None or b'"error"' not in b"".join(payload):
+            return False
+        frames, _ = split(b"".join(payload))
+        for frame in frames:
+            data = data_of(frame)
+            fault = None if data is None else attempt.endpoint.engine.read_event_fault(data)
+            if fault is not None:
+                attempt.drop()
+                self.answer_broke(attempt, FailureKind.BROKEN, fault.message)
+                return True
+        return False
+
     def answer_ended(self, attempt: Attempt) -> None:
         """See `Asker`."""
+        if attempt is not self._attempt:
+            # What it said last was that it had failed, and another goes on.
+            return
         tail = b"".join([part for parts in attempt.tail for part in parts])
+        if self._is_cut(attempt):
+            self.answer_broke(attempt, FailureKind.BROKEN, "the stream ended without its mark")
+            return
         usage = self._usage(attempt, tail)
         outcome = self._outcome(attempt, usage)
         end = self._head + self._relay.end()
@@ -244,6 +285,16 @@ class Exchange:
         if end:
             self._caller.transport.write(end)
         self._complete(attempt, usage, outcome, self._ending(attempt, tail))
+
+    def _is_cut(self, attempt: Attempt) -> bool:
+        """Return whether a stream's end is none: a connection's end says nothing of the answer's."""
+        if not attempt.in_events or self.route not in MARKED or self._relay is AS_IT_CAME:
+            return False
+        if DONE_EVENT in b"".join(self._last_part):
+            return False
+        if self._seams is not None:
+            return not self._seams.is_finished
+        return not attempt.framing.chunked and attempt.head.content_length is None
 
     def _ending(self, attempt: Attempt, tail: bytes) -> Ending:
         """Say how a begun answer ended: an engine may tell of its failure in the last events."""
@@ -258,6 +309,9 @@ class Exchange:
     def whole_answer(self, attempt: Attempt, body: bytes) -> None:
         """See `Asker`."""
         engine, flight = attempt.endpoint.engine, attempt.flight
+        if self._seams is not None:
+            self.answer_broke(attempt, FailureKind.BROKEN, "its rest came as no stream")
+            return
         if attempt.prepared.repairs:
             body = engine.repair_body(body, self._question(flight))
         usage = self._usage(attempt, body)
@@ -273,12 +327,45 @@ class Exchange:
         door, flight = self._door, attempt.flight
         fault = Fault(FaultKind.BROKEN, detail)
         door.note_failure(attempt, kind, fault)
+        if self._seams is not None and self._goes_on(self._seams, attempt):
+            return
         self._break_off(attempt, declined.engine_lost(detail))
         self._give_back(Ending.FAILED)
         outcome = self._outcome(attempt, _NO_USAGE)
         self._end(
             self._end_of(flight, Ending.FAILED, attempt.head.status, outcome), keep_alive=False
         )
+
+    def _goes_on(self, seams: Seams, attempt: Attempt) -> bool:
+        """Ask another endpoint for the rest of an answer that broke off, if that can be done."""
+        if attempt.torn or not seams.can_go_on:
+            return False
+        whole = attempt.take_whole_events()
+        if whole:
+            self.pass_on(b"", (whole,))
+        if seams.is_finished:
+            # Only the mark was lost that nothing more comes.
+            self.pass_on(b"", (seams.end(),))
+            self.answer_ended(attempt)
+            return True
+        if not seams.can_go_on:
+            return False
+        door, now = self._door, self._door.clock()
+        seams.broke(attempt.endpoint.id)
+        self._attempt = self._flight = None
+        self.reported_events = 0
+        barred = frozenset(
+            id_ for id_, each in door.endpoints.items() if not seams.fits(each.engine.traits.kind)
+        )
+        decision = door.dispatcher.broke(attempt.flight, now, barred)
+        if isinstance(decision, Refuse):
+            end = self._end_of(attempt.flight, Ending.FAILED, attempt.head.status)
+            self._finish_with(declined.refused(decision), end)
+        else:
+            door.metrics.retried(FailureKind.BROKEN)
+            self.follow(decision, now)
+        door.pump(now)
+        return True
 
     # ending
 
@@ -310,7 +397,15 @@ class Exchange:
         self._finish_with(problem, End(self, None, problem.status, sla_class, refusal=refusal))
 
     def _finish_with(self, problem: errors.Problem, end: End) -> None:
-        """Answer with an error; nothing of an answer has been sent."""
+        """Answer with an error: an event of its own where a part of an answer has been sent."""
+        if self._seams is not None:
+            event = errors.event(problem, anthropic=False)
+            self._caller.transport.write(
+                self._head + self._relay.event(event) + self._relay.abandon
+            )
+            self._head = b""
+            self._end(end, keep_alive=False)
+            return
         keep_alive = self.request.keep_alive
         ours = [
             (b"x-request-id", self.intake.request_id.encode()),
@@ -384,6 +479,7 @@ class Exchange:
         self._unread_bytes = self._caller.transport.get_write_buffer_size()
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.connection.pause()
+            self._door.dispatcher.unread(self._attempt.flight, on=True, now=self.paused_at)
 
     def resume_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
@@ -391,6 +487,7 @@ class Exchange:
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.last_at = self._door.clock()
             self._attempt.connection.resume()
+            self._door.dispatcher.unread(self._attempt.flight, on=False, now=self._attempt.last_at)
 
     def check(self, now: float) -> None:
         """Report progress, and act on timeouts that have passed; called a few times a second."""
@@ -417,8 +514,13 @@ class Exchange:
                 FailureKind.IDLE_TIMEOUT, f"not complete within {timeouts.total_s:g} s"
             )
         elif attempt.begun:
-            if now - attempt.last_at > timeouts.idle_s:
-                attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {timeouts.idle_s:g} s")
+            idle_s = timeouts.of_class(attempt.flight.ask.sla_class)
+            if now - attempt.last_at > idle_s:
+                attempt.time_out(FailureKind.IDLE_TIMEOUT, f"silent for {idle_s:g} s")
+            elif self._seams is not None and self._door.dispatcher.stands_still(attempt.flight):
+                attempt.time_out(FailureKind.IDLE_TIMEOUT, "nothing moves at the engine")
+        elif self.intake.stream and self._door.dispatcher.had_better_move(attempt.flight, now):
+            attempt.time_out(FailureKind.FIRST_TOKEN_TIMEOUT, "nothing moves at the engine")
         elif now - attempt.asked_at > self._first_limit_s:
             limit = f"no answer within {self._first_limit_s:g} s"
             attempt.time_out(FailureKind.FIRST_TOKEN_TIMEOUT, limit)
@@ -456,7 +558,10 @@ class Exchange:
     def _relay_for(self, attempt: Attempt) -> Relay:
         """Choose how the body reaches the caller."""
         framing, intake = attempt.framing, self.intake
-        edits = attempt.in_events and (attempt.prepared.repairs or intake.wants_receipt)
+        seams = self._seams
+        edits = attempt.in_events and (
+            attempt.prepared.repairs or intake.wants_receipt or seams is not None
+        )
         if self.request.head.http_1_0:
             inner = BARE
         elif framing.chunked and not edits:
@@ -466,14 +571,29 @@ class Exchange:
             inner = RECHUNKED if length is None or attempt.in_events else fixed(length)
         if not edits:
             return inner
+        before_done = self._receipt_event if intake.wants_receipt else None
+        if seams is not None:
+            return edited(inner, repair=self._sewn(seams, attempt), before_done=before_done)
         question, engine = self._question(attempt.flight), attempt.endpoint.engine
         return edited(
             inner,
             repair=(lambda data: self._repaired(engine, data, question))
             if attempt.prepared.repairs
             else None,
-            before_done=(lambda: self._receipt_event(attempt)) if intake.wants_receipt else None,
+            before_done=before_done,
         )
+
+    def _sewn(self, seams: Seams, first: Attempt) -> Callable[[bytes], bytes]:
+        """Return what makes the parts of an answer, from whatever endpoint, one."""
+        question = self._question(first.flight)
+
+        def sewn(data: bytes) -> bytes:
+            attempt = self._attempt
+            if attempt is not None and attempt.prepared.repairs:
+                data = self._repaired(attempt.endpoint.engine, data, question)
+            return seams.took(data)
+
+        return sewn
 
     def _repaired(self, engine: Engine, event: bytes, question: Question) -> bytes:
         """Return an event's data as clients expect it, be it part of an answer or an error."""
@@ -520,11 +640,13 @@ class Exchange:
         """Return the token counts as the engine told them, or as the events count them."""
         usage = attempt.endpoint.engine.read_usage(tail, stream=attempt.in_events) or _NO_USAGE
         if usage.output_tokens is None and attempt.in_events:
-            return TokenUsage(usage.prompt_tokens, attempt.content_events, usage.cached_tokens)
-        return usage
+            usage = TokenUsage(usage.prompt_tokens, attempt.content_events, usage.cached_tokens)
+        return usage if self._seams is None else self._seams.counted(usage)
 
     def _outcome(self, attempt: Attempt, usage: TokenUsage) -> Outcome:
         arrived, first_at, last_at = self.request.arrived, attempt.first_event_at, attempt.last_at
+        if self._seams is not None:
+            first_at = self._seams.first_event_at
         begun = attempt.in_events and first_at > 0.0
         tokens = usage.output_tokens or attempt.content_events
         return Outcome(
@@ -536,12 +658,18 @@ class Exchange:
             output_tokens=usage.output_tokens,
             targets=attempt.flight.ask.targets,
             attempts=self.attempts,
+            seams=()
+            if self._seams is None
+            else [(each.endpoint, each.tokens) for each in self._seams.breaks],
         )
 
     def _receipt(self, flight: Flight, outcome: Outcome) -> bytes:
         return receipt(self._placement(flight), outcome, show_routing=self._door.show_routing)
 
-    def _receipt_event(self, attempt: Attempt) -> bytes:
+    def _receipt_event(self) -> bytes:
+        attempt = self._attempt
+        if attempt is None:
+            return b""
         tail = b"".join([part for parts in attempt.tail for part in parts])
         outcome = self._outcome(attempt, self._usage(attempt, tail))
         return b": sla %b\n\n" % self._receipt(attempt.flight, outcome)

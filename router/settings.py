@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
-from policies.facts import Profile
+from policies.facts import Profile, SlaClass
 from router.log import Style
 from router.urls import engine_url, redis_url
 
@@ -71,6 +71,14 @@ class Limits:
     """How long an idle connection is kept."""
     drain_s: Annotated[float, Ge(0)] = 30.0
     """How long running answers may go on once the server is told to stop."""
+    unready_s: Annotated[float, Ge(0)] = 0.0
+    """How long before that `/readyz` says so while requests are still taken: long enough for
+    whatever is in front to look elsewhere (Kubernetes: 5)."""
+    max_connections: Annotated[int, Ge(1)] | None = None
+    """Callers connected at once; the next one is refused. None: as many as open files allow."""
+    max_loop_lag_s: Seconds | None = 0.25
+    """An event loop that is later than this, several times in a row, sheds bulk, then standard;
+    none: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +113,19 @@ class Timeouts:
     """From sending a request to the first event of its stream."""
     idle_s: Seconds = 60.0
     """Between two events of a stream."""
+    interactive_idle_s: Seconds = 20.0
+    """The same where somebody watches; `idle_s` where that is shorter."""
     answer_s: Seconds = 600.0
     """From sending a request to the beginning of an answer that is not a stream: it shows nothing
     until it is complete."""
     total_s: Seconds | None = None
     """The whole exchange; none: a stream may go on for as long as it moves."""
+
+    def of_class(self, sla_class: SlaClass) -> float:
+        """Return how long a stream of a class may be silent, s."""
+        if sla_class is SlaClass.INTERACTIVE:
+            return min(self.interactive_idle_s, self.idle_s)
+        return self.idle_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +138,11 @@ class Probes:
     """Between two readings of the engine's own gauges."""
     timeout_s: Seconds = 5.0
     """For one answer."""
+    canary_s: Seconds | None = 30.0
+    """An engine that nothing was seen of for so long is asked for one token, and so is one that was
+    down, before it is given requests again; none: neither, requests try it."""
+    canary_timeout_s: Seconds = 5.0
+    """For that token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class Door(Protocol):
     clock: Callable[[], float]
     """Monotonic seconds."""
     connections: "set[Inbound]"
+    most_connections: int
+    """Callers that may be connected at once."""
 
     def begin(self, caller: "Inbound", request: "Incoming") -> Exchange | None:
         """Take on a request; None where it was answered, and `finished`, at once."""
@@ -151,6 +153,8 @@ class Inbound:
         self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
         self._door.connections.add(self)
         self._deadline = self._door.clock() + self._limits.header_timeout_s
+        if len(self._door.connections) > self._door.most_connections:
+            self.refuse(errors.too_many_connections(self._door.most_connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything: the connection is gone (asyncio)."""

@@ -6,6 +6,7 @@ A connection parses the head of an answer, follows the framing of its body, and 
 
 import asyncio
 import contextlib
+import errno
 import logging
 import ssl
 from collections import deque
@@ -27,6 +28,8 @@ from router.wire.heads import (
 logger = logging.getLogger("headway")
 JOIN_BELOW_BYTES = 64 * 1024
 """Smaller bodies are joined with their head into one write; larger ones are never copied."""
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
 Spawn = Callable[[Coroutine[object, object, None]], asyncio.Task[None]]
 
@@ -299,7 +302,10 @@ class Pool:
             detail = f"no connection within {self._connect_s:g} s"
             listener.on_failure(FailureKind.NOT_REACHED, detail)
         except (OSError, ssl.SSLError) as error:
-            listener.on_failure(FailureKind.NOT_REACHED, str(error) or type(error).__name__)
+            # That the router is out of files or ports is no fault of the endpoint.
+            is_ours = error.errno in _OURS
+            kind = FailureKind.BUSY if is_ours else FailureKind.NOT_REACHED
+            listener.on_failure(kind, str(error) or type(error).__name__)
         else:
             if not connection.is_open():
                 # Its end was reported before there was anybody to tell.

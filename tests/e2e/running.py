@@ -37,7 +37,7 @@ from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
 TOKEN = "let-me-in"  # noqa: S105 # opens nothing but a test's router
-SELDOM = Probes(health_s=3600.0, load_s=3600.0)
+SELDOM = Probes(health_s=3600.0, load_s=3600.0, canary_s=None)
 """Engines are asked once, at the start."""
 PATIENCE_S = 10.0
 """How long anything may take that is waited for; only a test that fails gets there."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from engines.launch.child import child
-from tests.e2e.caller import caller, chat, request
+from router.settings import Limits
+from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until
-from tests.fakes.scripted import scripted_engine, silence
+from tests.fakes.scripted import answering, scripted_engine, silence
 
 EVENT = b"data: {}\n\n"
 CONFIGURATION = """
@@ -206,3 +207,45 @@ async def test_a_fault_of_our_own_costs_its_connection_and_no_slot():
         assert said == b""
         assert [type(fault) for fault in faults] == [ZeroDivisionError]
         assert router.held == {}
+
+
+async def test_a_router_says_that_it_is_not_ready_before_it_stops_to_listen():
+    async with (
+        scripted_engine(silence) as engine,
+        serving(pool("p", engine), limits=Limits(unready_s=0.3)) as router,
+        asyncio.TaskGroup() as group,
+    ):
+        stopping = group.create_task(router.server.shutdown())
+        await until(lambda: router.router.overview.draining)
+        async with caller(router.port) as one:
+            await one.send(b"GET /readyz HTTP/1.1\r\nhost: r\r\n\r\n")
+            answer = await one.answer()
+        stopped = stopping.done()
+
+        assert answer.status == 503
+        assert answer.document["draining"] is True
+        assert not stopped
+
+
+async def test_a_second_signal_does_not_wait_for_whoever_is_in_front():
+    async with (
+        scripted_engine(silence) as engine,
+        serving(pool("p", engine), limits=Limits(unready_s=3600.0)) as router,
+    ):
+        router.server.force_exit = True
+        await router.server.shutdown()
+
+
+async def test_an_overloaded_router_sheds_bulk_and_serves_the_rest():
+    async with (
+        scripted_engine(answering(b"{}")) as engine,
+        serving(pool("p", engine)) as router,
+    ):
+        for _ in range(3):
+            router.router.door.overload.observe(1.0)
+        shed = await ask(router.port, chat(), {"x-sla-class": "bulk"})
+        served = await ask(router.port, chat(), {"x-sla-class": "standard"})
+
+        assert (shed.status, served.status) == (429, 200)
+        assert shed.error["code"] == "saturated"
+        assert shed.header("retry-after") == "2"

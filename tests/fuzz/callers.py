@@ -55,6 +55,7 @@ class Door:
     def __init__(self, known: KnownRequests) -> None:
         self.routes: Mapping[bytes, Route] = ROUTES
         self.known = known
+        self.most_connections = 2
         self.now = 0.0
         self.clock: Callable[[], float] = lambda: self.now
         self.connections: set[Inbound] = set()

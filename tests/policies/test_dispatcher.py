@@ -484,7 +484,7 @@ def test_a_retry_that_will_not_wait_is_refused():
     assert refused(made.failed(one, BROKEN, 1.0)).reason is RefusalReason.NO_QUEUE
 
 
-def test_a_retry_whose_wait_is_over_is_sent_if_there_is_room_and_else_refused():
+def test_a_retry_whose_wait_is_over_is_sent_if_there_is_room_and_else_waits_as_long_again():
     made = dispatcher(plan("a", max_in_flight=2), plan("b", max_in_flight=2))
     one = sent(made.arrive(facts(INTERACTIVE), 0.0))
     two = sent(made.arrive(facts(INTERACTIVE), 0.0))
@@ -494,8 +494,8 @@ def test_a_retry_whose_wait_is_over_is_sent_if_there_is_room_and_else_refused():
 
     for _ in range(2):
         made.arrive(facts(), 9.0)
-    refusal = refused(made.failed(two, FailureKind.FIRST_TOKEN_TIMEOUT, 9.0))
-    assert refusal.reason is RefusalReason.EXPIRED
+    ticket = waits(made.failed(two, FailureKind.FIRST_TOKEN_TIMEOUT, 9.0)).ticket
+    assert ticket.ask.wait_until == 11.0
 
 
 # Health

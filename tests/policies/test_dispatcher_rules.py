@@ -139,7 +139,7 @@ class Rules(RuleBasedStateMachine):
         if isinstance(answer, Send):
             again = answer.flight
             assert again.attempt == flight.attempt + 1
-            assert again.ask is flight.ask
+            assert again.ask.facts is flight.ask.facts
             if kind is not FailureKind.STALE_CONNECTION:
                 assert again.endpoint is not flight.endpoint
         self.follow_up()

@@ -8,7 +8,6 @@ from policies.retry import RetryBudget, may_retry
 
 ELSEWHERE = [
     FailureKind.NOT_REACHED,
-    FailureKind.BUSY,
     FailureKind.BROKEN,
     FailureKind.FIRST_TOKEN_TIMEOUT,
 ]
@@ -30,6 +29,11 @@ def test_what_another_endpoint_may_do_better_is_tried_until_attempts_or_budget_a
     assert judge(kind, 2)
     assert not judge(kind, 3)
     assert not judge(kind, 1, empty_budget())
+
+
+def test_a_refusal_for_want_of_room_costs_nothing_and_is_tried_until_attempts_are_spent():
+    assert judge(FailureKind.BUSY, 2, empty_budget())
+    assert not judge(FailureKind.BUSY, 3)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.REJECTED, FailureKind.IDLE_TIMEOUT])

@@ -44,6 +44,7 @@ class FakeDoor:
         self.routes = {route.encode(): route for route in Route}
         self.now = 0.0
         self.known = KnownRequests()
+        self.most_connections = 2
         self.connections = set()
         self.begun = []
         self.exchange = FakeExchange()
@@ -516,3 +517,15 @@ def test_a_caller_that_reads_slowly_is_kept_for_as_long_as_it_reads(idle_loop):
 
     assert kept == [True] * 5
     assert transport.aborted
+
+
+def test_a_connection_beyond_what_files_allow_is_refused_and_told_why(idle_loop):
+    door = FakeDoor()
+    connected(door, idle_loop)
+    connected(door, idle_loop)
+    _, transport = connected(door, idle_loop)
+
+    assert transport.written.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"too_many_connections"' in transport.written
+    assert b"retry-after: 1\r\n" in transport.written
+    assert b"ulimit -n" in transport.written

@@ -1,0 +1,201 @@
+"""What is promised beyond the matrix, measured: a kill at full load, a freeze, slowness, a crowd."""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from engines.launch.llamacpp import MODEL as REAL_MODEL
+from tests.faults.catalogue import Deed, telling
+from tests.faults.crowd import COMPLETIONS, Account, Crowd, Fate, Known, Moment, Wishes
+from tests.faults.markov import continued
+from tests.faults.matrix import BODY, MAX_TOKENS, known_answers
+from tests.faults.stage import LLAMACPP, MODEL, SPEAKER, Engine, Stage, stage
+
+SPEAKERS = tuple(Engine(f"s-{number}", SPEAKER, "p", "throughput") for number in range(3))
+REAL = tuple(Engine(f"r-{number}", LLAMACPP, "p", "predictable") for number in range(2))
+FROZEN_S = 2.0
+"""No interactive request is sent to an engine later than this after it froze."""
+SLOW_S = 5.0
+"""After so long a slow engine has lost its share."""
+WELL_S = 4.0
+ILL_S = 9.0
+AGAIN_S = 8.0
+BURST_S = 0.3
+"""An engine that is back may have its slots, but not at once:"""
+MOST_AT_ONCE = 3
+"""so many in that time."""
+LEAST_RIGHT = 0.95
+
+
+@dataclass(slots=True)
+class Line:
+    """One promise, and how it was kept."""
+
+    name: str
+    said: str = ""
+    """Figures."""
+    flaws: list[str] = field(default_factory=list)
+
+
+async def kill_under_load(seed: int, fleet: Sequence[Engine]) -> Line:
+    """Kill one engine of a pool at full load, all streams asking to be continued."""
+    real = fleet[0].kind == LLAMACPP
+    line = Line(f"kill -9 of one of {len(fleet)} ({'llama.cpp' if real else 'stand-ins'})")
+    rng = Random(seed)
+    more = "[policy.retry]\nshare_of_requests = 1.0\nburst = 100.0\n"
+    model = REAL_MODEL if real else "m"
+    with tempfile.TemporaryDirectory(prefix="headway-kill-") as folder:
+        async with stage(Path(folder), fleet, model=model, more=more) as on:
+            known = await _real_answers(on) if real else _right_answers(rng)
+            tokens = REAL_TOKENS if real else SPOKEN_TOKENS
+            wishes = Wishes(model, known, tokens, stream_share=0.85, continues=True)
+            wishes.patience_s = 60.0
+            crowd = Crowd(on.router_port, wishes, rng)
+            callers = 5 if real else 24
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(crowd.run(callers))
+                for _ in range(2 if real else 4):
+                    await asyncio.sleep(2.5)
+                    name = fleet[rng.randrange(len(fleet))].name
+                    _note(on, name, crowd)
+                    on.kill(name)
+                    await asyncio.sleep(2.0)
+                    await on.mend()
+                    await on.all_back()
+                crowd.stopping = True
+                await running
+    _judge_kill(line, crowd.accounts)
+    return line
+
+
+REAL_TOKENS = 32
+SPOKEN_TOKENS = 40
+QUESTIONS = (
+    "The capital of France is",
+    "Once upon a time there was a",
+    "Water boils at a temperature of",
+    "My favourite season of the year is",
+)
+
+
+def _right_answers(rng: Random) -> list[Known]:
+    prompts = [f"story {rng.getrandbits(30)} begins" for _ in range(32)]
+    return [Known(prompt, continued(prompt, SPOKEN_TOKENS)) for prompt in prompts]
+
+
+async def _real_answers(on: Stage) -> list[Known]:
+    known = []
+    port = on.gates["r-0"].engine_port
+    for prompt in QUESTIONS:
+        body = {"model": REAL_MODEL, "prompt": prompt, "max_tokens": REAL_TOKENS, "temperature": 0}
+        url = f"http://127.0.0.1:{port}{COMPLETIONS}"
+        answer = (await on.control.post(url, json=body)).raise_for_status()
+        known.append(Known(prompt, answer.json()["choices"][0]["text"]))
+    return known
+
+
+def _note(on: Stage, name: str, crowd: Crowd) -> None:
+    for account in crowd.live:
+        if account.id in on.gates[name].open:
+            account.moment = Moment.STREAMING if account.bytes_seen else Moment.BEFORE
+
+
+def _judge_kill(line: Line, accounts: Sequence[Account]) -> None:
+    cut = [each for each in accounts if each.moment is Moment.STREAMING]
+    right = sum(each.fate is Fate.SERVED for each in cut)
+    whole = sum(each.fate in (Fate.SERVED, Fate.WRONG) for each in cut)
+    hurt = [
+        each for each in accounts if each.moment is not Moment.STREAMING and not _is_answered(each)
+    ]
+    lost = sum(each.fate is Fate.LOST for each in accounts)
+    line.said = (
+        f"{len(accounts)} requests, {len(cut)} streams cut: {whole} ended whole, {right} of them"
+        f" with the right text; {len(hurt)} others failed, {lost} lost"
+    )
+    least = right if "stand-ins" in line.name else whole
+    if not cut or least < LEAST_RIGHT * len(cut):
+        line.flaws.append(f"only {least} of {len(cut)} cut streams were continued rightly")
+    if hurt:
+        line.flaws.append(f"{len(hurt)} without a byte out failed: {hurt[0].said}")
+    if lost:
+        line.flaws.append(f"{lost} lost")
+
+
+def _is_answered(account: Account) -> bool:
+    # A real engine's own answers differ a little from batch to batch, also at temperature 0.
+    return account.fate in (Fate.SERVED, Fate.WRONG) or bool(account.text)
+
+
+async def illnesses(seed: int) -> AsyncIterator[Line]:
+    """Freeze an engine, and slow one down, and see how soon it is left alone, and is back."""
+    with tempfile.TemporaryDirectory(prefix="headway-ill-") as folder:
+        async with stage(Path(folder)) as on:
+            known = await known_answers(on, Random(seed))
+            hang, slow = telling("fast-0", hang=True), telling("fast-0", slow_factor=5.0)
+            for name, strike in (("hang (stand-in)", hang), ("slow x5 (stand-in)", slow)):
+                wishes = Wishes(MODEL, known, MAX_TOKENS, stream_share=0.8, body=BODY)
+                line = Line(name)
+                crowd = Crowd(on.router_port, wishes, Random(seed))
+                await _fall_ill(on, "fast-0", line, strike, crowd, 22)
+                yield line
+                await on.all_back()
+    with tempfile.TemporaryDirectory(prefix="headway-ill-") as folder:
+        async with stage(Path(folder), REAL, model=REAL_MODEL) as on:
+            wishes = Wishes(REAL_MODEL, await _real_answers(on), REAL_TOKENS, patience_s=60.0)
+            line = Line("SIGSTOP (llama.cpp)")
+
+            async def freeze(stage: Stage) -> None:
+                stage.send("r-0", signal.SIGSTOP)
+
+            await _fall_ill(on, "r-0", line, freeze, Crowd(on.router_port, wishes, Random(seed)), 3)
+            yield line
+
+
+async def _fall_ill(
+    on: Stage, victim: str, line: Line, strike: Deed, crowd: Crowd, callers: int
+) -> None:
+    now = asyncio.get_running_loop().time
+    gate = on.gates[victim]
+    gate.arrivals.clear()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(crowd.run(callers))
+        began = now()
+        await asyncio.sleep(WELL_S)
+        struck = now()
+        await strike(on)
+        await asyncio.sleep(ILL_S)
+        mended = now()
+        await on.mend()
+        await asyncio.sleep(AGAIN_S)
+        crowd.stopping = True
+        await running
+    told = [(at, class_) for at, class_ in gate.arrivals if class_]
+    usual = sum(began < at < struck for at, _ in told) / WELL_S
+    after = sum(struck + SLOW_S < at < mended for at, _ in told) / (ILL_S - SLOW_S)
+    frozen = [
+        at - struck for at, class_ in told if struck < at < mended and class_ == "interactive"
+    ]
+    back = [at for at, _ in told if at > mended]
+    back_s = back[0] - mended if back else None
+    burst = max((sum(at <= one < at + BURST_S for one in back) for at in back[:3]), default=0)
+    last = max(frozen, default=0.0)
+    line.said = (
+        f"{usual:.1f} requests/s before, {after:.1f}/s from {SLOW_S:g} s after; the last interactive"
+        f" one {last:.2f} s after; back after "
+        + ("never" if back_s is None else f"{back_s:.1f} s, at most {burst} in {BURST_S:g} s")
+    )
+    if "slow" not in line.name and last > FROZEN_S:
+        line.flaws.append(f"an interactive request was sent there {last:.2f} s after it froze")
+    if after > 0.25 * usual:
+        line.flaws.append(f"it kept {after / usual:.0%} of its share")
+    if back_s is None:
+        line.flaws.append("it did not come back")
+    if burst > MOST_AT_ONCE:
+        line.flaws.append(f"it was given {burst} requests at once when it came back")
+    lost = [each for each in crowd.accounts if each.fate is Fate.LOST]
+    if lost:
+        line.flaws.append(f"{len(lost)} lost: {lost[0].said}")

@@ -53,7 +53,6 @@ HOT = (
     "router/intake_body.py",
     "router/intake_features.py",
     "router/intake_headers.py",
-    "router/lines.py",
     "router/log.py",
     "router/metrics.py",
     "router/prompt_size.py",

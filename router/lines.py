@@ -55,8 +55,8 @@ class LineWriter:
         """Lines for which there was no room."""
         self.failed = 0
         """Lines that the target refused: a full disk, a pipe that nobody reads any more."""
-        self._worker = threading.Thread(target=self._run, name="headway-lines", daemon=True)
-        self._worker.start()
+        self._thread = threading.Thread(target=self._run, name="headway-lines", daemon=True)
+        self._thread.start()
 
     def append(self, line: bytes) -> None:
         """Take a line that ends in a newline; never waits."""
@@ -90,9 +90,9 @@ class LineWriter:
         """
         self._closing = True
         self._wanted.set()
-        self._worker.join(timeout_s)
+        self._thread.join(timeout_s)
         # Its descriptor may soon be another file's: what hangs in it must be the last of it.
-        self._given_up = self._worker.is_alive()
+        self._given_up = self._thread.is_alive()
         if self._path is not None and not self._given_up:
             os.close(self._file)
         return len(self._lines)

@@ -79,7 +79,7 @@ def test_whoever_appends_never_waits_for_a_reader_that_stands_still():
         writer.append(b"x" * 999 + b"\n")
     left = writer.close(timeout_s=0.01)
     os.close(read_end)  # which lets the writer's thread go
-    writer._worker.join()
+    writer._thread.join()
     os.close(write_end)
 
     assert writer.dropped >= 3000 - (1 << 20) // 1000 - 66

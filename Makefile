@@ -80,7 +80,7 @@ lint: $(TEST_STAMP) ## Check format, style, types and who imports whom
 	@$(BIN)/lint-imports
 
 .PHONY: bench-overhead
-bench-overhead: $(TEST_STAMP) ## Measure what the router, compiled and not, costs beside a direct connection
+bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct connection
 	$(say) "Measuring the router's overhead"
 	@$(BIN)/python -m tests.bench.overhead $(ARGS)
 

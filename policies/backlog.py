@@ -1,5 +1,6 @@
 """How many wait for one model, how fast they are served, and so how long a newcomer would wait."""
 
+from collections import deque
 from math import ceil, exp
 from random import Random
 from typing import Final
@@ -16,6 +17,8 @@ at; until then it may only say how little was asked for."""
 STEP: Final = 0.05
 """Weight of one answer in the mean time that an answer takes."""
 RANKS: Final = 3
+MOST_PROMISED: Final = 4096
+"""Promises remembered of one class."""
 
 
 class DrainRate:
@@ -43,13 +46,15 @@ class DrainRate:
 class Backlog:
     """Who waits for one model, by rank of class."""
 
-    __slots__ = ("_since", "drains", "waiting")
+    __slots__ = ("_promised", "_since", "drains", "waiting")
 
     def __init__(self) -> None:
         self.drains = tuple(DrainRate() for _ in range(RANKS))
         self.waiting = [0] * RANKS
         self._since = [0.0] * RANKS
         """When the first of those came who wait without a break."""
+        self._promised: list[deque[float]] = [deque(maxlen=MOST_PROMISED) for _ in range(RANKS)]
+        """When those come back who were told to."""
 
     def came(self, rank: int, now: float) -> None:
         """Count one more that waits."""
@@ -70,10 +75,18 @@ class Backlog:
         return (self.waiting[rank] + 1) / per_s + drain.service_s
 
     def retry_after_s(self, rank: int, patience_s: float, now: float, rng: Random) -> float:
-        """Return when somebody of a class who comes back would wait no longer than it may, s."""
-        ahead = sum(self.waiting[: rank + 1])
+        """Tell somebody of a class when to come back, s, so that it would wait no longer than it may.
+
+        Those told before it come back before it, and are counted as if they were waiting.
+        """
+        promised = self._promised[rank]
+        while promised and promised[0] <= now:
+            promised.popleft()
+        ahead = sum(self.waiting[: rank + 1]) + len(promised)
         per_s = sum(drain.per_s(now) for drain in self.drains[: rank + 1])
-        return retry_after_s(ahead, per_s, patience_s, rng)
+        back_s = retry_after_s(ahead, per_s, patience_s, rng)
+        promised.append(now + back_s)
+        return back_s
 
 
 def retry_after_s(ahead: int, per_s: float, patience_s: float, rng: Random) -> float:

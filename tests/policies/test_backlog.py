@@ -91,3 +91,14 @@ def test_a_class_waits_behind_those_above_it():
 
     assert times[0] >= 30.0
     assert backlog.waiting == [30, 30, 30]
+
+
+def test_those_who_were_told_to_come_back_are_counted_as_if_they_waited():
+    backlog = Backlog()
+    served(backlog, 2, until=60.0)
+
+    times = [backlog.retry_after_s(2, 2.0, 60.0, Random(1)) for _ in range(40)]
+
+    assert times[0] == 1.0
+    assert times[-1] >= 15.0
+    assert backlog.retry_after_s(2, 2.0, 91.0, Random(1)) < 15.0

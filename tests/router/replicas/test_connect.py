@@ -23,9 +23,10 @@ async def works(client: Client) -> bool:
     board = RedisBoard(client, "t")
     try:
         await board.exchange(Word("a", 1, b"text", {"e": Claim(0, 1, 1)}))
-        return (await board.look()).texts == {"a": b"text"}
-    finally:
+        texts = (await board.look()).texts
         await board.leave("a")
+        return texts == {"a": b"text"}
+    finally:
         await board.close()
 
 

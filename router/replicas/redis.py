@@ -184,4 +184,7 @@ def _by_name(answer: Any) -> dict[str, bytes]:
 
 
 def _said(error: Exception) -> str:
+    if "unauthenticated" in str(error):
+        # So Redis answers a long command from a stranger.
+        return "Authentication required; set redis.password_file or HEADWAY_REDIS_PASSWORD"
     return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -43,7 +43,7 @@ def choose_in_time(
     whole_s = ask.targets.first_token_s or inf
     per_token_s = ask.targets.per_token_s or inf
     share = 1.0 if spill.home_share is None else spill.home_share
-    prompt_tokens, least = ask.prompt_tokens, inf
+    prompt_tokens, least, edge = ask.prompt_tokens, inf, spill.away_share
     best: tuple[EndpointState, Reason, bool] | None = None
     at_home = True
     for tier, free in open_tiers:
@@ -58,7 +58,7 @@ def choose_in_time(
                 fits.append(endpoint)
             late = first_s + LATE_WEIGHT * max(0.0, next_s - per_token_s)
             if late < least:
-                fresh = first_s <= whole_s and next_s <= per_token_s
+                fresh = first_s <= edge * whole_s and next_s <= edge * per_token_s
                 best, least = (endpoint, tier.reason, fresh), late
         if fits:
             if at_home:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import inf
 from random import Random
 
 import hypothesis.strategies as st
@@ -316,7 +317,9 @@ class Rules(RuleBasedStateMachine):
                 and (due < its_due or its_due <= self.now)
             )
             assert not (
-                (higher or earlier) and self.may_go(ticket.ask, flight.endpoint.id, ticket.tried)
+                (higher or earlier)
+                and self.may_go(ticket.ask, flight.endpoint.id, ticket.tried)
+                and not self.is_held_back(flight.endpoint.id, ticket.ask)
             )
 
     # What always holds
@@ -351,11 +354,22 @@ class Rules(RuleBasedStateMachine):
         assert target_s is not None
         wake = self.dispatcher.next_wake()
         assert wake is not None
-        return (
+        return self.is_held_back(name, asked) or (
             asked.rank == 2
             and self.held(name)[0] > 0
             and (endpoint.forecast(tokens, self.now)[1] > 0.8 * target_s or wake <= self.now + 0.1)
         )
+
+    def is_held_back(self, name, asked) -> bool:
+        """Whether its tenant took more than its share where nobody has time to spare."""
+        endpoint, targets = self.dispatcher.endpoints[name], asked.targets
+        if asked.rank == 2 or not endpoint.in_flight:
+            return False
+        first_s, next_s = endpoint.forecast(asked.prompt_tokens, self.now)
+        scarce = first_s > 0.8 * (targets.first_token_s or inf) or next_s > 0.8 * (
+            targets.per_token_s or inf
+        )
+        return scarce and self.dispatcher._shares.over(asked.facts.tenant, self.now)
 
     @invariant()
     def nobody_waits_past_its_time_and_somebody_wakes_the_router(self):

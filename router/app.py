@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from math import inf
 from random import Random
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,7 +26,6 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
-from router.admin.administration import Administration
 from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
@@ -50,6 +50,10 @@ from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool as Connections
 from router.wire.upstream import Spawn, address
+
+if TYPE_CHECKING:
+    # Loaded only where it is switched on: it brings the simulation with it, 10 MB.
+    from router.admin.administration import Administration
 
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25

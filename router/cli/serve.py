@@ -16,7 +16,6 @@ from time import time as wall_clock  # noqa: TID251 # for what people and other 
 
 from engines.registry import ENGINES
 from router import proxy
-from router.admin.administration import Administration
 from router.app import Router, server
 from router.cli.workers import Workers, listeners
 from router.config import Config, load, read_secrets
@@ -80,6 +79,9 @@ def _serve(config: Config, secrets: Secrets, listener: socket.socket | None) -> 
         logs=logs,
     )
     if config.admin is not None:
+        # Only here: it brings the simulation with it, 10 MB and half a second at the start.
+        from router.admin.administration import Administration  # noqa: PLC0415 # see above
+
         router.administration = Administration(router, config.admin, secrets, wall_clock=wall_clock)
     started = server(router, started_at_s=int(wall_clock()))
     _say_how_it_runs()

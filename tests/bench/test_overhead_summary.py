@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench.markers import NoMarkers
 from tests.bench.overhead import __main__ as command
 from tests.bench.overhead import processes, targets
 from tests.bench.overhead.measure import CannotStart, Extent, Record
@@ -18,7 +19,6 @@ from tests.bench.overhead.processes import Cores
 from tests.bench.overhead.report import (
     BEGIN,
     END,
-    NoMarkers,
     document,
     embedded,
     markdown,

@@ -20,6 +20,7 @@ from router.simulation.contenders import CONTENDERS
 from router.simulation.fleet import load_fleet
 from router.workload.offers import Offer
 from router.workload.settings import Traffic, Workload
+from tests.bench.markers import NoMarkers
 from tests.bench.routing.__main__ import LINES, Unusable, chosen, main, numbers
 from tests.bench.routing.ablation import ablation_section
 from tests.bench.routing.conversations import MOST_TOKENS, caching, conversations
@@ -29,7 +30,7 @@ from tests.bench.routing.fleets import VLLM, pools_of, told_class, with_prior
 from tests.bench.routing.frontier import Search, fewest_engines, highest_rates, ladder
 from tests.bench.routing.mixes import chat, mix_shift, overload, tenants, w1
 from tests.bench.routing.overload import overload_section
-from tests.bench.routing.report import BEGIN, END, NoMarkers, document, embedded, markdown, terminal
+from tests.bench.routing.report import BEGIN, END, document, embedded, markdown, terminal
 from tests.bench.routing.returning import MOST_RETURNS, Returning
 from tests.bench.routing.runs import Job, Runner, Seen, all_hold, run
 from tests.bench.routing.sections import Section, Sense, Verdict

@@ -17,13 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from tests.bench.markers import NoMarkers
 from tests.bench.overhead.drive import LoadFailed
 from tests.bench.overhead.measure import MEASUREMENTS, QUICK, CannotStart, Extent, measured
 from tests.bench.overhead.processes import cores
 from tests.bench.overhead.report import (
     BEGIN,
     END,
-    NoMarkers,
     document,
     embedded,
     markdown,

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tests.bench.markers import between
 from tests.bench.overhead.measure import Extent, Record
 from tests.bench.overhead.processes import Cores
 from tests.bench.overhead.summary import Spread, doubts, judged, ratio, spread, with_added
@@ -31,10 +32,6 @@ RATIOS = (("bare", "nginx"), (HEADWAY, "nginx"), (HEADWAY, "bare"))
 BEGIN = "<!-- overhead:begin -->"
 END = "<!-- overhead:end -->"
 COMMAND = "make bench-overhead"
-
-
-class NoMarkers(Exception):
-    """A file has no place for the table."""
 
 
 def document(
@@ -167,8 +164,4 @@ def embedded(text: str, table: str, where: str) -> str:
 
     Raises NoMarkers, naming `where`.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise NoMarkers(f"{where}: no lines {BEGIN!r} and {END!r}, in this order, to write between")
-    return f"{before}{begin}\n{table}{end}{after}"
+    return between(text, BEGIN, END, table, where)

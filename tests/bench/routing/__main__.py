@@ -17,6 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
+from tests.bench.markers import NoMarkers
 from tests.bench.routing.ablation import ablation_section
 from tests.bench.routing.cost import cost_section
 from tests.bench.routing.decision_cost import decision_section
@@ -27,7 +28,6 @@ from tests.bench.routing.predictions import kinds_section, wrong_section
 from tests.bench.routing.report import (
     BEGIN,
     END,
-    NoMarkers,
     document,
     embedded,
     markdown,

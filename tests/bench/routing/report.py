@@ -5,16 +5,13 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from tests.bench.markers import between
 from tests.bench.routing.sections import Section
 
 BEGIN: Final = "<!-- routing:begin -->"
 END: Final = "<!-- routing:end -->"
 COMMAND: Final = "make bench-routing"
 IN_README: Final = ("w1", "cost", "ablation")
-
-
-class NoMarkers(Exception):
-    """A file has no place for the tables."""
 
 
 def terminal(section: Section) -> Table:
@@ -72,8 +69,4 @@ def embedded(text: str, tables: str, where: str) -> str:
 
     Raises NoMarkers, naming `where`.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise NoMarkers(f"{where}: no lines {BEGIN!r} and {END!r}, in this order, to write between")
-    return f"{before}{begin}\n{tables}{end}{after}"
+    return between(text, BEGIN, END, tables, where)

@@ -507,7 +507,9 @@ class Dispatcher:
             lane = self._past_others(lane, ask)
         tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
         favourite = self._favourite(ask) if tiers else None
-        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        placed = (
+            None if favourite is None else follow(lane, tiers, ask, self.policy, favourite, now)
+        )
         if placed is None:
             placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
         if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):

@@ -915,6 +915,38 @@ def test_a_cache_is_not_followed_where_its_endpoint_is_too_late():
     assert again.endpoint is not first.endpoint
 
 
+def test_where_all_are_late_a_cache_is_followed_for_what_it_saves():
+    policy = replace(slow(), affinity=AffinityPolicy(explore_share=0.0))
+    made = dispatcher(plan("a", max_in_flight=50), plan("b", max_in_flight=50), policy=policy)
+    first = sent(made.arrive(facts(INTERACTIVE, beginnings=(1,), known_prompt_tokens=300), 0.0))
+    other = sent(made.arrive(facts(INTERACTIVE, beginnings=(2,), known_prompt_tokens=300), 0.0))
+    assert other.endpoint is not first.endpoint
+    sent(made.arrive(facts(STANDARD, beginnings=(2,), known_prompt_tokens=300), 0.0))
+
+    again = sent(made.arrive(facts(INTERACTIVE, beginnings=(2,), known_prompt_tokens=900), 0.3))
+
+    assert again.endpoint is other.endpoint
+    assert again.reason is Reason.AFFINITY
+
+
+@pytest.mark.parametrize(("known_tokens", "stays"), [(6000, True), (30000, False)])
+def test_a_conversation_that_grew_too_long_for_its_pool_stays_while_little_of_it_is_unread(
+    known_tokens, stays
+):
+    policy = Policy(affinity=AffinityPolicy(explore_share=0.0))
+    made = dispatcher(plan("short", FAST), plan("long"), policy=policy)
+    early = {"beginnings": tuple(range(9)), "known_prompt_tokens": 3500}
+    first = sent(made.arrive(facts(INTERACTIVE, **early), 0.0))
+    assert first.endpoint.id == "short"
+    made.first_token(first, 0.1)
+    made.ended(first, Ending.COMPLETED, 1.0)
+
+    later = {"beginnings": tuple(range(12)), "known_prompt_tokens": known_tokens}
+    again = sent(made.arrive(facts(INTERACTIVE, **later), 2.0))
+
+    assert (again.endpoint is first.endpoint) is stays
+
+
 def test_what_would_be_served_too_late_is_refused_at_once_and_told_when_to_come_back():
     made = single()
     running = sent(made.arrive(facts(BULK), 0.0))

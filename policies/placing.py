@@ -101,10 +101,9 @@ def follow(
     if chosen is None:
         return None
     first_s, next_s = chosen.forecast(ask.prompt_tokens - favourite.hit_tokens, now)
-    limit_s = policy.classes.interactive.targets.per_token_s
-    if ask.rank == BULK and chosen.held[0] and limit_s is not None:
-        if next_s > policy.spill.away_share * limit_s:
-            return None
+    beside = policy.classes.interactive.targets.per_token_s if chosen.held[0] else None
+    if ask.rank == BULK and next_s > policy.spill.away_share * (beside or inf):
+        return None
     saved_s = favourite.hit_tokens * chosen.model.prefill_s_per_token
     least_s = min((each.forecast(ask.prompt_tokens, now)[0] for each in free), default=inf)
     if first_s > least_s + _worth_s(ask, policy, (first_s, next_s), least_s, saved_s, now):
@@ -112,7 +111,7 @@ def follow(
     return Placed(chosen, Reason.AFFINITY, hit_tokens=favourite.hit_tokens)
 
 
-def _worth_s(  # noqa: PLR0913, PLR0917 # what a decision weighs
+def _worth_s(
     ask: Ask,
     policy: Policy,
     there: tuple[float, float],

@@ -15,7 +15,7 @@ PRIOR = LatencyPolicy()
 def test_before_anything_was_seen_the_prior_speaks():
     model = LatencyModel(PRIOR)
 
-    assert model.first_token_s(1000, 0, 0) == pytest.approx(2 * 0.0065 + 0.0214)
+    assert model.first_token_s(1000, 0, 0, 0.0) == pytest.approx(2 * 0.0065 + 0.0214)
     assert model.per_token_s(1, 0, 0.0) == pytest.approx(0.0065 + 11.9e-6)
 
 
@@ -32,10 +32,10 @@ def test_what_it_sees_it_learns_unless_it_is_told_not_to():
     for learns in (True, False):
         model = LatencyModel(LatencyPolicy(learns=learns))
         for number in range(300):
-            model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, 0.3, float(number))
+            model.saw_first_token((1.0, 1000.0, 1.0, 0.0, 0.0), 0.03, 0.3, float(number))
             model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
 
-        assert (model.first_token_s(1000, 1, 0) > 0.2) is learns
+        assert (model.first_token_s(1000, 1, 0, 0.0) > 0.2) is learns
         assert (model.per_token_s(1, 0, 0.0) > 0.015) is learns
 
 
@@ -46,6 +46,52 @@ def test_samples_that_come_together_count_once():
         model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, number * 1e-4)
 
     assert model.per_token.samples == 1
+    assert model.per_token_bound.factor > 3.0, "though each counts for how often it is right"
+
+
+@pytest.mark.parametrize(
+    ("pending", "since_s", "waits_s"),
+    [
+        (0, 0.0, 0.2),
+        (0, 0.15, 0.05),
+        (0, 0.3, 0.0),
+        (1, 0.1, 0.1),
+        (2, 0.1, 0.0),
+        (3, 0.1, 0.2),
+        (1, 0.3, 0.2),
+    ],
+    ids=[
+        "just begun",
+        "three quarters over",
+        "over",
+        "too few yet",
+        "enough with this one",
+        "those are being read",
+        "that one is being read",
+    ],
+)
+def test_a_batcher_that_gathers_lets_newcomers_wait_for_company_or_for_its_time(
+    pending, since_s, waits_s
+):
+    policy = LatencyPolicy(step_s=0.01, s_per_sequence=0.0, s_per_kv_token=0.0)
+
+    found = LatencyModel(policy).gather_s(10, pending, 0.0, since_s)
+
+    assert found == pytest.approx(waits_s)
+
+
+def test_which_engines_gather_is_learned():
+    for gathers in (True, False):
+        model, rng = LatencyModel(PRIOR), Random(1)
+        for number in range(600):
+            wait_s = rng.uniform(0.0, 0.2)
+            features = (1.0, 1000.0, 8.0, 9000.0, wait_s)
+            predicted_s = model.first_token.predict(features)
+            seen_s = 0.04 + (wait_s if gathers else 0.0)
+            model.saw_first_token(features, predicted_s, seen_s, float(number))
+
+        assert (model.first_token.weights[4] > 0.8) is gathers
+        assert (model.first_token.weights[4] < 0.05) is not gathers
 
 
 @given(seed=st.integers(0, 99), sigma=st.floats(0.05, 0.6))

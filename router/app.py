@@ -26,6 +26,7 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access_log import AccessLog
 from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
@@ -34,7 +35,6 @@ from router.endpoint import Endpoint
 from router.fleet import dialect, discovered, plan
 from router.lag import watch_loop
 from router.lines import LineWriter
-from router.log import AccessLog
 from router.metrics import Metrics
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target

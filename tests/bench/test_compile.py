@@ -1,6 +1,9 @@
 """The compiled tree is made from the sources as they are, or not at all."""
 
+import os
+import subprocess
 import sys
+import zipfile
 from enum import Enum
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -84,3 +87,45 @@ def test_without_a_compiler_nothing_is_replaced_and_it_is_said(tmp_path, monkeyp
     assert script().main() == 1
     assert "no C compiler on PATH" in capsys.readouterr().err
     assert not (tmp_path / "into").exists()
+
+
+def wheel(into: Path, compiled_tree: Path | None) -> subprocess.CompletedProcess[str]:
+    """Build the wheel as pip does, without an environment of its own."""
+    told = {} if compiled_tree is None else {"HEADWAY_COMPILED": str(compiled_tree)}
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(into)]
+    return subprocess.run(  # noqa: S603 # our own project
+        command, cwd=ROOT, env=os.environ | told, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_wheel_holds_what_was_compiled_and_fits_no_other_interpreter(tmp_path):
+    made = tmp_path / "compiled"
+    (made / "router").mkdir(parents=True)
+    (made / "router" / "proxy.so").write_bytes(b"machine code")
+    (made / "router" / "proxy.py").write_bytes(b"its source")
+    (made / script().STAMP).write_text(script().fingerprint())
+
+    assert wheel(tmp_path, made).returncode == 0
+    (built,) = tmp_path.glob("*.whl")
+
+    assert f"-cp{sys.version_info.major}{sys.version_info.minor}-" in built.name
+    with zipfile.ZipFile(built) as packed:
+        assert packed.read("router/proxy.so") == b"machine code"
+        assert packed.read("router/proxy.py") == (ROOT / "router" / "proxy.py").read_bytes()
+
+
+def test_a_wheel_that_is_told_of_no_compiled_tree_fits_everywhere(tmp_path):
+    assert wheel(tmp_path, None).returncode == 0
+    (built,) = tmp_path.glob("*.whl")
+
+    assert built.name.endswith("-py3-none-any.whl")
+
+
+def test_no_wheel_is_made_of_what_was_compiled_from_other_sources(tmp_path):
+    (tmp_path / script().STAMP).write_text("of yesterday")
+
+    refused = wheel(tmp_path, tmp_path)
+
+    assert refused.returncode != 0
+    assert "was not compiled from these sources" in refused.stderr
+    assert list(tmp_path.glob("*.whl")) == []

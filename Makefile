@@ -60,6 +60,14 @@ compiled: $(TEST_STAMP) ## Compile the hot path into .build/compiled (needs a C 
 	$(say) "Compiling the hot path into .build/compiled"
 	@$(BIN)/python deploy/compile.py .build/compiled
 
+.PHONY: wheel
+wheel: compiled ## Build .build/dist/headway-*.whl with the hot path compiled, for this Python
+	$(say) "Building the wheel in .build/dist"
+	@rm -rf .build/dist
+	@HEADWAY_COMPILED=.build/compiled $(PIP) wheel --quiet --no-deps --no-build-isolation --no-index \
+		--wheel-dir .build/dist .
+	@ls .build/dist/*.whl
+
 # PYTHONSAFEPATH: the compiled tree, not the directory, is where modules come from; it holds for
 # the routers that tests start as well.
 .PHONY: test-compiled

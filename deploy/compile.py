@@ -1,5 +1,4 @@
 # ruff: noqa: INP001 # a script that stands alone: it also runs where nothing is installed
-# a script that stands alone: it also runs where nothing is installed
 """Compile the router's hot modules to machine code with mypyc, in a copy of the source tree.
 
     python deploy/compile.py .build/compiled
@@ -42,6 +41,7 @@ HOT = (
     "engines/sse.py",
     "engines/usage.py",
     "engines/vllm.py",
+    "router/access_log.py",
     "router/answer.py",
     "router/attempt.py",
     "router/body_values.py",
@@ -53,7 +53,7 @@ HOT = (
     "router/intake_body.py",
     "router/intake_features.py",
     "router/intake_headers.py",
-    "router/log.py",
+    "router/json_line.py",
     "router/metrics.py",
     "router/prompt_size.py",
     "router/proxy.py",
@@ -114,6 +114,15 @@ def _compiler_version() -> str:
     return __version__
 
 
+def is_compiled(tree: Path, root: Path = ROOT) -> bool:
+    """Return whether `tree` was compiled from the very sources in `root`, by this interpreter.
+
+    Raises CannotCompile.
+    """
+    stamp = tree / STAMP
+    return stamp.exists() and stamp.read_text() == fingerprint(root)
+
+
 def compiled(into: Path, root: Path = ROOT, python: str = sys.executable) -> bool:
     """Make `into` the compiled tree; return whether there was anything to do.
 
@@ -121,10 +130,9 @@ def compiled(into: Path, root: Path = ROOT, python: str = sys.executable) -> boo
 
     Raises CannotCompile.
     """
-    mark = fingerprint(root)
-    stamp = into / STAMP
-    if stamp.exists() and stamp.read_text() == mark:
+    if is_compiled(into, root):
         return False
+    mark = fingerprint(root)
     if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")):
         raise CannotCompile("no C compiler on PATH; the router also runs without being compiled")
     fresh = into.with_name(into.name + ".part")

@@ -26,6 +26,7 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access_log import AccessLog
 from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
@@ -34,14 +35,11 @@ from router.endpoint import Endpoint
 from router.fleet import dialect, discovered, plan
 from router.lag import watch_loop
 from router.lines import LineWriter
-from router.log import AccessLog
 from router.metrics import Metrics
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
-from router.replicas import redis
 from router.replicas import status as replica_status
 from router.replicas.member import LIMIT_S, Member
-from router.replicas.redis import RedisBoard
 from router.settings import Endpoint as EndpointSettings
 from router.settings import Pool, Tls
 from router.site import site
@@ -127,9 +125,12 @@ class Router:
         settings = self.config.redis
         if settings is None:
             return None
+        # Only here: its client takes 7 MB, and most routers share nothing.
+        from router.replicas import redis  # noqa: PLC0415 # see above
+
         client = redis.connect(settings.url, self._redis_password, limit_s=LIMIT_S)
         member = Member(
-            RedisBoard(client, settings.prefix),
+            redis.RedisBoard(client, settings.prefix),
             self.dispatcher,
             replica=f"{self._rng.getrandbits(48):012x}",
             host=socket.gethostname(),

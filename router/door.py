@@ -16,12 +16,12 @@ from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
+from router.access_log import AccessLog, Repeated, RequestLine
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import read_asked, read_request
 from router.intake_headers import read_request_id
-from router.log import AccessLog, Repeated, RequestLine
 from router.metrics import Metrics
 from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
@@ -263,7 +263,7 @@ class Door:
 
 
 def _repeated(end: End) -> Repeated:
-    """Return what many lines have in common, in the order of `router.log.REPEATED`."""
+    """Return what many lines have in common, in the order of `router.access_log.REPEATED`."""
     exchange, flight, refusal = end.exchange, end.flight, end.refusal
     facts = exchange.intake.facts
     return (

@@ -16,11 +16,11 @@ from engines.engine import Kind
 from engines.registry import ENGINES
 from policies.facts import Profile
 from policies.policy import Policy
+from router.access_log import AccessLog
 from router.admin.administration import Administration
 from router.app import Router, server
 from router.config import Config
 from router.credentials import Secrets
-from router.log import AccessLog
 from router.settings import (
     Admin,
     Endpoint,

@@ -6,7 +6,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.engine import Kind
-from router.log import RequestLine
+from router.access_log import RequestLine
 from router.settings import Probes, Timeouts
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until

@@ -42,7 +42,7 @@ async def _lines(parts: set[str], args: argparse.Namespace) -> list[Line]:
     if "crowd" in parts:
         lines.append(await crowded(args.streams))
     if "soak" in parts:
-        lines.append(await soak(args.seed, args.seconds, _say))
+        lines.append(await soak(args.seed, args.seconds, _say, args.result))
     return lines
 
 
@@ -68,6 +68,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=10_000, help="in virtual time")
     parser.add_argument("--streams", type=int, default=4000, help="of the crowd")
     parser.add_argument("--seconds", type=float, default=1800.0, help="how long the soak lasts")
+    parser.add_argument("--result", type=Path, help="where the soak's document goes, in JSON")
     parser.add_argument("--write", type=Path, help="put the tables into this document")
     args = parser.parse_args()
     parts = set(args.part or PARTS)

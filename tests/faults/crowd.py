@@ -150,6 +150,8 @@ class Crowd:
             while (event := await _next(judge, reader)) is not None:
                 if isinstance(event, h11.Response):
                     status = event.status_code
+                    told = dict(event.headers).get(b"x-sla-receipt")
+                    account.receipt = {} if told is None else json.loads(told)
                 elif isinstance(event, h11.Data):
                     body += event.data
                     account.bytes_seen = len(body) if status == GOOD_STATUS else 0

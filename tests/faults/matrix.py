@@ -77,12 +77,12 @@ async def _told(on: Stage, name: str, prompt: str) -> str:
 async def rows(faults: Sequence[Fault], seed: int) -> AsyncIterator[Row]:
     """Play the faults, those in one fleet together."""
     rng = Random(seed)
-    fleets: dict[str | None, list[Fault]] = {}
+    fleets: dict[tuple[str | None, bool], list[Fault]] = {}
     for fault in faults:
-        fleets.setdefault(fault.lost, []).append(fault)
-    for lost, played in fleets.items():
+        fleets.setdefault((fault.lost, fault.shared), []).append(fault)
+    for (lost, shared), played in fleets.items():
         with tempfile.TemporaryDirectory(prefix="headway-faults-") as folder:
-            async with stage(Path(folder), lost=lost) as on:
+            async with stage(Path(folder), lost=lost, shared=shared) as on:
                 known = await known_answers(on, rng)
                 for fault in played:
                     yield await _played(on, fault, known, Random(rng.getrandbits(32)))
@@ -112,6 +112,8 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
         await asyncio.sleep(fault.lasts_s)
         await on.mend()
         back_s = None if fault.lost else await _used(on, fault)
+        if fault.shared:
+            back_s = await on.shares()
         await asyncio.sleep(AFTER_S)
         crowd.stopping = True
         async with asyncio.timeout(END_S):

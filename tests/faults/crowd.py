@@ -59,6 +59,8 @@ class Account:
     bytes_seen: int = 0
     """Of the body."""
     text: str = ""
+    parts: list[str] = field(default_factory=list)
+    """The text by events, those without any left out."""
     fate: Fate | None = None
     said: str = ""
     """What an error said, or why it is lost."""
@@ -219,7 +221,7 @@ def read_stream(account: Account, body: bytes) -> tuple[bool, str | None]:
     frames, rest = sse.split(body)
     if rest:
         return False, None
-    ended, error, parts = False, None, []
+    ended, error = False, None
     for frame in frames:
         data = sse.data_of(frame)
         if data is None:
@@ -233,8 +235,9 @@ def read_stream(account: Account, body: bytes) -> tuple[bool, str | None]:
         if "error" in event:
             error = str(event["error"])[:200]
             continue
-        parts += [choice["text"] for choice in event.get("choices", ())]
-    account.text = "".join(parts)
+        texts = [choice["text"] for choice in event.get("choices", ())]
+        account.parts += [text for text in texts if text]
+    account.text = "".join(account.parts)
     return ended, error
 
 

@@ -22,7 +22,15 @@ from tests.faults.crowd import Crowd, Known, Wishes
 from tests.faults.crowded import memory_mb, open_files
 from tests.faults.lines import SPOKEN_TOKENS, Line
 from tests.faults.markov import continued
-from tests.faults.soaked import Record, Sample, Strike, document, judge
+from tests.faults.soaked import (
+    FIRST_TOKEN_S,
+    PER_TOKEN_S,
+    Record,
+    Sample,
+    Strike,
+    document,
+    judge,
+)
 from tests.faults.stage import SPEAKER, Engine, Stage, stage
 from tests.faults.stillness import stillness
 
@@ -38,12 +46,12 @@ LASTS_S = 3.0
 TELL_EVERY = 12
 """Faults between two lines of progress: a minute."""
 TRIES = 20
-MORE = """
+MORE = f"""
 [policy.classes.interactive]
 max_wait_s = 5.0
 [policy.classes.interactive.targets]
-first_token_s = 3.0
-per_token_s = 0.2
+first_token_s = {FIRST_TOKEN_S}
+per_token_s = {PER_TOKEN_S}
 [policy.retry]
 share_of_requests = 0.5
 burst = 50.0

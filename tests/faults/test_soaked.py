@@ -9,11 +9,11 @@ from tests.faults.soaked import Record, Sample, Strike, document, judge
 from tests.faults.stillness import Stillness
 
 
-def account(sent_at=1.0, took_s=1.0, fate=Fate.SERVED, sla="met", sla_class="interactive"):
+def account(sent_at=1.0, took_s=1.0, fate=Fate.SERVED, sla="met", *, stream=True):
     return Account(
         id="r",
-        stream=True,
-        sla_class=sla_class,
+        stream=stream,
+        sla_class="interactive",
         prompt=0,
         sent_at=sent_at,
         ended_at=sent_at + took_s,
@@ -34,10 +34,10 @@ def record(*accounts, strikes=(), still=()):
 
 
 def test_a_run_in_which_all_are_served_in_time_is_as_promised():
-    line = judge(record(account()))
+    line = judge(record(account(), account(took_s=9.0, sla="none", stream=False)))
 
     assert line.flaws == []
-    assert "met 100.00% of 1" in line.said
+    assert "met 100.00% of 2" in line.said
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,9 @@ def test_a_run_in_which_all_are_served_in_time_is_as_promised():
         (account(fate=Fate.WRONG), "1 lost"),
         (account(sla="missed"), "interactive met only 0.00%"),
         (account(fate=Fate.REFUSED), "interactive met only 0.00%"),
+        (account(took_s=12.0, sla="none", stream=False), "interactive met only 0.00%"),
     ],
-    ids=["lost", "wrong", "late", "refused"],
+    ids=["lost", "wrong", "late", "refused", "late as a whole"],
 )
 def test_who_is_not_served_in_time_is_a_flaw(made, flaw):
     assert any(each.startswith(flaw) for each in judge(record(made)).flaws)

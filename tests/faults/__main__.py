@@ -9,11 +9,12 @@ from pathlib import Path
 from tests.faults.catalogue import FAULTS
 from tests.faults.crowded import crowded
 from tests.faults.lines import REAL, SPEAKERS, Line, illnesses, kill_under_load
+from tests.faults.long import long_prompts
 from tests.faults.matrix import Row, rows, table
 from tests.faults.schedules import schedules
 from tests.faults.soak import soak
 
-PARTS = ("matrix", "kill", "ill", "schedules", "crowd")
+PARTS = ("matrix", "kill", "ill", "long", "schedules", "crowd")
 BEGIN = "<!-- matrix of faults: made by `make faults` -->"
 END = "<!-- end of the matrix -->"
 
@@ -37,6 +38,8 @@ async def _lines(parts: set[str], args: argparse.Namespace) -> list[Line]:
         lines += [await kill_under_load(args.seed, fleet) for fleet in (SPEAKERS, REAL)]
     if "ill" in parts:
         lines += [line async for line in illnesses(args.seed)]
+    if "long" in parts:
+        lines.append(await long_prompts(args.seed))
     if "schedules" in parts:
         lines.append(schedules(args.seed, args.schedules))
     if "crowd" in parts:

@@ -36,6 +36,8 @@ TOLD = frozenset({"vllm", "tgi", "sglang", SPEAKER})
 KNOWN_AS = {SPEAKER: "vllm"}
 """What the router takes a stand-in for."""
 REAL_SLOTS = 2
+PATIENCE_S = 3.0
+"""Engines may be silent so long, and take twice as long for a whole answer."""
 ROUTERS = 2
 """Where they share a Redis."""
 
@@ -48,6 +50,8 @@ class Engine:
     kind: str
     pool: str
     profile: str
+    flags: tuple[str, ...] = ()
+    """More of a real engine's command line."""
 
 
 FLEET = (
@@ -162,16 +166,16 @@ def _started(engine: Engine, port: int, log: Path) -> Child:
     if engine.kind == SPEAKER:
         return speaker(port, log)
     if engine.kind == LLAMACPP:
-        return _llamacpp(port, log)
+        return _llamacpp(engine, port, log)
     arguments = ["emulate", "--kind", engine.kind, "--port", str(port), "--model", MODEL]
     process = Child("router", [*arguments, "--pace", str(PACE)], log)
     process.wait_until_ready(f"http://127.0.0.1:{port}/emulator", START_S)
     return process
 
 
-def _llamacpp(port: int, log: Path) -> Child:
+def _llamacpp(engine: Engine, port: int, log: Path) -> Child:
     """Start a real llama.cpp with two slots that computes on one core."""
-    flags = arguments(Kind.LLAMACPP, Profile.PREDICTABLE, slots=REAL_SLOTS)
+    flags = (*arguments(Kind.LLAMACPP, Profile.PREDICTABLE, slots=REAL_SLOTS), *engine.flags)
     process = Child("engines.launch.llamacpp", ["--port", str(port), *flags], log)
     process.wait_until_ready(f"http://127.0.0.1:{port}/health", START_S)
     warm_up(f"http://127.0.0.1:{port}")
@@ -183,7 +187,9 @@ def configuration(
     pools: Sequence[tuple[str, str, Sequence[str]]],
     model: str,
     slots: int,
+    *,
     workers: int = 1,
+    patience_s: float = PATIENCE_S,
 ) -> str:
     """Return the router's file; `pools`: name, profile and endpoint lines of each."""
     text = f"""
@@ -195,9 +201,9 @@ log_level = "debug"
 
 [timeouts]
 connect_s = 0.5
-first_token_s = 3.0
-idle_s = 3.0
-answer_s = 6.0
+first_token_s = {patience_s}
+idle_s = {patience_s}
+answer_s = {2 * patience_s}
 
 [probes]
 health_s = 0.5
@@ -225,7 +231,7 @@ def endpoint_line(name: str, kind: str, url: str) -> str:
 
 
 @asynccontextmanager
-async def stage(
+async def stage(  # noqa: PLR0913 # what may differ from run to run
     folder: Path,
     fleet: Sequence[Engine] = FLEET,
     *,
@@ -233,6 +239,7 @@ async def stage(
     more: str = "",
     lost: str | None = None,
     shared: bool = False,
+    patience_s: float = PATIENCE_S,
 ) -> AsyncGenerator[Stage]:
     """Run the fleet and the router for as long as the block lasts.
 
@@ -258,9 +265,11 @@ async def stage(
         pools = [(*key, endpoints) for key, endpoints in lines.items()]
         path = folder / "headway.toml"
         slots = REAL_SLOTS if fleet[0].kind == LLAMACPP else SLOTS
-        path.write_text(
-            configuration(router_port, pools, model, slots, ROUTERS if shared else 1) + more
+        routers = ROUTERS if shared else 1
+        text = configuration(
+            router_port, pools, model, slots, workers=routers, patience_s=patience_s
         )
+        path.write_text(text + more)
         router = Child("router", ["serve", str(path)], folder / "router.log")
         stack.push_async_callback(_stopped, router)
         made = Stage(folder, before, router_port, router, control, fleet, redis)

@@ -13,10 +13,9 @@ from tests.faults.long import long_prompts
 from tests.faults.matrix import Row, rows, table
 from tests.faults.schedules import schedules
 from tests.faults.soak import soak
+from tests.faults.written import write
 
 PARTS = ("matrix", "kill", "ill", "long", "schedules", "crowd")
-BEGIN = "<!-- matrix of faults: made by `make faults` -->"
-END = "<!-- end of the matrix -->"
 
 
 async def _matrix(only: str | None, seed: int) -> list[Row]:
@@ -53,15 +52,6 @@ def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def written(path: Path, played: list[Row], lines: list[Line]) -> None:
-    """Put the tables into a document, between its marks."""
-    text = path.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    told = "\n".join(f"* {line.name}: {line.said}." for line in lines)
-    path.write_text(f"{before}{BEGIN}\n{table(played)}\n\n{told}\n{END}{after}")
-
-
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -81,7 +71,7 @@ def main() -> int:
     sys.stdout.write(table(played) + "\n" if played else "")
     sys.stdout.writelines(f"{line.name}: {line.said}\n" for line in lines)
     if args.write is not None:
-        written(args.write, played, lines)
+        write(args.write, played, lines)
     judged: list[Row | Line] = [*played, *lines]
     flaws = [f"{each.name}: {flaw}" for each in judged for flaw in each.flaws]
     _say(f"{time.monotonic() - began:.0f} s")

@@ -152,7 +152,7 @@ def judge(record: Record) -> Line:
     """Return what was promised, and how it was kept."""
     samples = record.samples
     lasted_s = samples[-1].at - record.began
-    line = Line(f"{lasted_s:.0f} s of load, {len(record.strikes)} faults")
+    line = Line("long load, a fault every 5 s")
     memory = _growth([each.memory_mb for each in samples])
     files = _growth([each.files for each in samples])
     tasks = _growth([each.tasks for each in samples])
@@ -163,7 +163,7 @@ def judge(record: Record) -> Line:
     poor = sum(not record.had_capacity(each) for each in record.accounts)
     share = met / max(1, judged)
     line.said = (
-        f"{told}, {record.doubled} doubled; interactive met {share:.2%} of {judged}; memory"
+        f"{lasted_s:.0f} s, {len(record.strikes)} faults: {told}, {record.doubled} doubled; interactive met {share:.2%} of {judged}; memory"
         f" {samples[-1].memory_mb:.0f} MB ({memory:+.1f} MB in the second half), files"
         f" {samples[-1].files:.0f} ({files:+.0f}), tasks {samples[-1].tasks:.0f} ({tasks:+.0f}),"
         f" {record.left:.0f} requests held in the end; not judged: {poor} while too few endpoints"

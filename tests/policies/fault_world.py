@@ -356,6 +356,16 @@ class Tally:
         if not verdict.back:
             self.why[f"late: {verdict.kind}"] += 1
 
+    def join(self, other: "Tally") -> None:
+        """Take in all that another one counted."""
+        self.schedules += other.schedules
+        self.healthy += other.healthy
+        self.false += other.false
+        self.judged += other.judged
+        self.missed += other.missed
+        self.late += other.late
+        self.why += other.why
+
 
 def play(seeds: Iterable[int]) -> Tally:
     """Play schedules by their seeds."""

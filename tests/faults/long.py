@@ -15,7 +15,7 @@ from tests.faults.stage import LLAMACPP, Engine, Stage, stage
 FLAGS = ("--batch-size", "8192", "--ubatch-size", "512", "--ctx-size", "16384")
 """One step may take a whole prompt: meanwhile nobody gets a token."""
 FLEET = tuple(Engine(f"r-{number}", LLAMACPP, "p", "throughput", FLAGS) for number in range(2))
-WORDS = 5000
+WORDS = 1200
 """Of a long prompt; about as many tokens."""
 SHORT_TOKENS = 16
 CALLERS = 2

@@ -136,6 +136,8 @@ class Crowd:
             account.fate, account.said = Fate.LOST, "no end within the caller's patience"
         except (OSError, h11.RemoteProtocolError) as error:
             _broke(account, error)
+        except (ValueError, LookupError, TypeError) as error:
+            account.fate, account.said = Fate.LOST, f"an answer that is none: {error!r}"
         finally:
             account.ended_at = now()
             self.live.discard(account)

@@ -7,6 +7,7 @@ has left what it had seen; SIGTERM or Ctrl-C end a run early, and it is judged b
 
 import asyncio
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncGenerator, Callable
@@ -79,15 +80,21 @@ async def soak(seed: int, seconds: float, say: Callable[[str], None], result: Pa
                 running = group.create_task(crowd.run(CALLERS))
                 while now() - record.began < seconds and not stop.is_set():
                     await _strike(on, rng.choice(faults()), record, stop)
+                    if on.router.exit_code is not None:
+                        record.troubles.append("the router ended by itself")
+                        break
                     record.samples.append(await _sample(on, now()))
                     if len(record.samples) % TELL_EVERY == 0:
                         say(record.progress())
                         _write(result, record, None)
                 crowd.stopping = True
                 await running
-            record.back_s = await on.all_back()
-            record.left = (await _sample(on, now())).held
+            if on.router.exit_code is None:
+                record.back_s = await on.all_back()
+                record.left = (await _sample(on, now())).held
             record.count_doubled(gate.answered for gate in on.gates.values())
+            if result is not None:
+                shutil.copy(Path(folder) / "router.log", result.with_suffix(".log"))
     line = judge(record)
     _write(result, record, line)
     return line

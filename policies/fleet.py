@@ -309,7 +309,7 @@ class EndpointState:
             seen_s = now - flight.sent_at
             self.peak.saw(seen_s, now)
             self.progress.first_token(now)
-            self.progress.reading.saw(flight.ahead_tokens, seen_s)
+            self.progress.reading.saw(flight.ahead_tokens, flight.pending_tokens, seen_s)
             self.model.saw_first_token(
                 (1.0, flight.ahead_tokens, flight.beside, flight.kv_tokens),
                 flight.predicted_first_token_s,

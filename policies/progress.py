@@ -15,7 +15,7 @@ LEAST_TOKENS: Final = 3.0
 """Tokens, and"""
 LEAST_STREAM_S: Final = 0.3
 """seconds of streams added up, below which their speed is not known."""
-READING_IN_PEAKS: Final = 3.0
+READING_IN_PEAKS: Final = 2.0
 """Prompts excuse silence for so many times as long as reading as many tokens took lately."""
 
 
@@ -32,8 +32,8 @@ class Progress:
         "read_at",
         "read_every_s",
         "reading",
-        "reads_until",
         "silent",
+        "silent_since",
         "silent_tokens",
         "streams",
         "work_since",
@@ -57,10 +57,10 @@ class Progress:
         """Time between the last two readings."""
         self.reading = Reading()
         """What prompts took to be read."""
-        self.reads_until = -inf
-        """Until when prompts whose answers come as a whole may keep it from giving any token."""
         self.silent_tokens = 0
-        """Tokens of those prompts."""
+        """Of the prompts of answers that come as a whole, sent since"""
+        self.silent_since = -inf
+        """then, when those before must have been read."""
         self._stream_s = 0.0
         self._tokens = 0.0
         self._at = -inf
@@ -81,14 +81,18 @@ class Progress:
             self.pending += 1
             return
         self.silent += 1
-        reading_s = self.reading.long_s(prompt_tokens)
-        if reading_s > 0.0:
-            self.silent_tokens = self.unread_tokens(now) + prompt_tokens
-            self.reads_until = max(self.reads_until, now) + READING_IN_PEAKS * reading_s
+        if now >= self.reads_until():
+            self.silent_tokens, self.silent_since = 0, now
+        self.silent_tokens += prompt_tokens
+
+    def reads_until(self) -> float:
+        """Return until when it may give nobody a token because of such prompts of whole answers."""
+        reading_s = self.reading.long_s(self.silent_tokens)
+        return self.silent_since + READING_IN_PEAKS * reading_s if reading_s else -inf
 
     def unread_tokens(self, now: float) -> int:
-        """Return the tokens of long prompts that may yet have to be read, of answers as a whole."""
-        return self.silent_tokens if now < self.reads_until else 0
+        """Return how many tokens of such prompts may yet have to be read."""
+        return self.silent_tokens if now < self.reads_until() else 0
 
     def first_token(self, now: float) -> None:
         """Note the first token of a stream."""
@@ -111,7 +115,7 @@ class Progress:
         if not streams:
             self.silent -= 1
             if not self.silent:
-                self.reads_until = -inf
+                self.silent_tokens = 0
         elif begun:
             self.streams -= 1
         else:
@@ -153,7 +157,7 @@ class Progress:
         if not self.ought_to_move:
             return 0.0
         seen_at = now if self.streams or self.pending else self.read_at
-        return max(0.0, seen_at - max(self.moved_at, self.work_since, self.reads_until))
+        return max(0.0, seen_at - max(self.moved_at, self.work_since, self.reads_until()))
 
     def forget_speed(self) -> None:
         """Judge the speed afresh from here on."""

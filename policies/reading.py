@@ -12,6 +12,10 @@ SIZES: Final = 24
 """Powers of two of tokens that are told apart; more are taken for the largest."""
 FALL: Final = 0.25
 """Of the way from a remembered time to a shorter one that came after it."""
+DOUBTFUL_FALL: Final = 0.06
+"""The same, where most of the tokens were another's, of whose prompt much may have been read before."""
+UNKNOWN_S: Final = 0.001
+"""For each token, s, where nothing was seen yet."""
 LONG_S: Final = 1.0
 """Reading that explains why nobody gets tokens meanwhile takes so much longer than"""
 SMALLER: Final = 3
@@ -19,43 +23,59 @@ SMALLER: Final = 3
 LARGE_TOKENS: Final = 512
 """prompts so large."""
 FAMILIAR: Final = 4.0
-"""More than so many times the most tokens that were ever seen are taken for long."""
+"""More than so many times the most tokens that were ever seen are not known of."""
 
 
 class Reading:
     """Recent peaks of the time to first token, by how many prompt tokens were ahead."""
 
-    __slots__ = ("_took_s", "largest_tokens")
+    __slots__ = ("_largest_tokens", "_took_s")
 
     def __init__(self) -> None:
         self._took_s = [0.0] * SIZES
         """By size; 0 where none was seen."""
-        self.largest_tokens = 0
+        self._largest_tokens = 0
         """The most tokens that a time is known of."""
 
-    def saw(self, tokens: int, took_s: float) -> None:
-        """Take in one time to first token, with so many prompt tokens to be read by then."""
-        size = _size(tokens)
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was seen."""
+        return self._largest_tokens > 0
+
+    def saw(self, ahead_tokens: int, own_tokens: int, took_s: float) -> None:
+        """Take in one time to first token.
+
+        `ahead_tokens`: to be read by then, of them `own_tokens` of the request itself.
+        """
+        is_sure = 2 * own_tokens >= ahead_tokens
+        if not is_sure and ahead_tokens > self._largest_tokens:
+            return
+        size = _size(ahead_tokens)
         before_s = self._took_s[size]
         if took_s >= before_s:
-            self._took_s[size] = took_s
+            if is_sure or took_s > self.expected_s(ahead_tokens):
+                self._took_s[size] = took_s
         else:
-            self._took_s[size] = before_s + FALL * (took_s - before_s)
-        self.largest_tokens = max(self.largest_tokens, tokens)
+            self._took_s[size] += (FALL if is_sure else DOUBTFUL_FALL) * (took_s - before_s)
+        self._largest_tokens = max(self._largest_tokens, ahead_tokens)
 
-    def expected_s(self, tokens: int) -> float | None:
-        """Return how long so many may take, s; None before anything was seen.
+    def expected_s(self, tokens: int) -> float:
+        """Return how long so many may take, s.
 
         Of a size that was not seen: as long as the next larger one that was; beyond the largest,
         in proportion to it.
         """
-        if not self.largest_tokens:
-            return None
+        if not self._largest_tokens:
+            return tokens * UNKNOWN_S
         for took_s in self._took_s[_size(tokens) :]:
             if took_s:
                 return took_s
-        largest_s = self._took_s[_size(self.largest_tokens)]
-        return largest_s * tokens / self.largest_tokens
+        largest_s = self._took_s[_size(self._largest_tokens)]
+        return largest_s * tokens / self._largest_tokens
+
+    def is_familiar(self, tokens: int) -> bool:
+        """Return whether what is expected rests on anything like it."""
+        return tokens <= FAMILIAR * self._largest_tokens
 
     def long_s(self, tokens: int) -> float:
         """Return what `expected_s` does where reading is what takes the time; else 0.
@@ -63,9 +83,7 @@ class Reading:
         What a first token took is otherwise mostly the steps of others, or the same for any prompt.
         """
         expected_s = self.expected_s(tokens)
-        if expected_s is None:
-            return 0.0
-        if tokens > FAMILIAR * self.largest_tokens:
+        if self._largest_tokens and not self.is_familiar(tokens):
             return expected_s
         known = [took_s for took_s in self._took_s[: max(0, _size(tokens) - SMALLER + 1)] if took_s]
         if known:

@@ -13,7 +13,6 @@ from typing import Final
 from policies.fleet import EndpointState
 from policies.health import Cause, State
 from policies.progress import READING_IN_PEAKS
-from policies.reading import FAMILIAR
 
 SILENCE_IN_TOKENS: Final = 12.0
 """Streams may be silent for so many times the usual time between tokens, however long that is."""
@@ -86,7 +85,7 @@ def _is_slow(own_s: float, usual_s: float, factor: float) -> bool:
 def _reads_long(endpoint: EndpointState, peers: Collection[EndpointState], now: float) -> bool:
     """Return whether any of its peers would be slow as well with the prompts that it has to read."""
     tokens = endpoint.pending_prompt_tokens + endpoint.progress.unread_tokens(now)
-    readings = [each.progress.reading for each in peers if each.progress.reading.largest_tokens]
+    readings = [each.progress.reading for each in peers if each.progress.reading.is_known]
     told = [each.long_s(tokens) for each in readings or (endpoint.progress.reading,)]
     return median(told) > 0.0
 
@@ -119,11 +118,8 @@ def _patience_s(endpoint: EndpointState, usual_s: float | None, now: float) -> f
 def _reading_s(endpoint: EndpointState, stall_s: float) -> float:
     """Return how long an endpoint may give nobody a token because of prompts it has to read."""
     reading, tokens = endpoint.progress.reading, endpoint.pending_prompt_tokens
-    expected_s = reading.expected_s(tokens)
-    if expected_s is None:
-        return UNKNOWN_IN_STALLS * stall_s
-    least_s = UNKNOWN_IN_STALLS * stall_s if tokens > FAMILIAR * reading.largest_tokens else 0.0
-    return max(least_s, READING_IN_PEAKS * expected_s)
+    least_s = 0.0 if reading.is_familiar(tokens) else UNKNOWN_IN_STALLS * stall_s
+    return max(least_s, READING_IN_PEAKS * reading.expected_s(tokens))
 
 
 def may_eject(

@@ -133,7 +133,7 @@ def test_slowness_that_passes_is_forgiven():
 
 def test_a_first_token_may_take_as_long_as_it_lately_took():
     one, other = pool(2)
-    one.progress.reading.saw(100, 2.0)
+    one.progress.reading.saw(100, 100, 2.0)
     flight(one, now=0.0)
     watch([one, other], 3.0)
     patient = one.health.state
@@ -183,6 +183,7 @@ def long_prompt(endpoint, now, **changes):
 def test_streams_may_stand_still_for_as_long_as_a_prompt_beside_them_takes():
     one, other = pool(2)
     one.began(long_prompt(one, -20.0), -10.0)
+    speak(one, 1, 0.1, 0.0)
     long_prompt(one, 0.0)
     watch([one, other], 12.0)
     patient = one.health.state

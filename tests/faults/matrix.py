@@ -110,10 +110,12 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
         note_moments(on, fault, crowd)
         await fault.strike(on)
         await asyncio.sleep(fault.lasts_s)
+        unnoticed = fault.shared and await on.sharing()
         await on.mend()
+        shared_s = await on.shares() if fault.shared else None
         back_s = None if fault.lost else await _used(on, fault)
         if fault.shared:
-            back_s = await on.shares()
+            back_s = shared_s
         await asyncio.sleep(AFTER_S)
         crowd.stopping = True
         async with asyncio.timeout(END_S):
@@ -126,6 +128,8 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
     )
     row.notes.update(each.said for each in crowd.accounts if each.fate not in (None, Fate.SERVED))
     row.flaws = flaws_of(row, fault, crowd.accounts)
+    if unnoticed:
+        row.flaws.append("the routers took Redis for well")
     on.router.must_run()
     return row
 

@@ -111,16 +111,21 @@ class Stage:
             return sum(pool["serving"] for pool in pools.values())
         return 0
 
+    async def sharing(self) -> bool:
+        """Return whether the router that answers shares what it knows with the other."""
+        with suppress(httpx.HTTPError):
+            answer = await self.control.get(f"http://127.0.0.1:{self.router_port}/readyz")
+            told = answer.json().get("replicas", {})
+            return bool(told.get("mode") == "shared" and told.get("count") == ROUTERS)
+        return False
+
     async def shares(self, within_s: float = BACK_S) -> float | None:
         """Return after how many seconds the routers share what they know; None: not in time."""
         now = asyncio.get_running_loop().time
         began = now()
         while now() - began < within_s:
-            with suppress(httpx.HTTPError):
-                answer = await self.control.get(f"http://127.0.0.1:{self.router_port}/readyz")
-                told = answer.json().get("replicas", {})
-                if told.get("mode") == "shared" and told.get("count") == ROUTERS:
-                    return now() - began
+            if await self.sharing():
+                return now() - began
             await asyncio.sleep(0.05)
         return None
 

@@ -83,6 +83,8 @@ class Reading:
         What a first token took is otherwise mostly the steps of others, or the same for any prompt.
         """
         expected_s = self.expected_s(tokens)
+        if expected_s < LONG_S:
+            return 0.0
         if self._largest_tokens and not self.is_familiar(tokens):
             return expected_s
         known = [took_s for took_s in self._took_s[: max(0, _size(tokens) - SMALLER + 1)] if took_s]

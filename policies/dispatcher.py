@@ -232,8 +232,16 @@ class Dispatcher:
         elif kind is FailureKind.BUSY:
             self._roster.was_busy(endpoint, now, retry_after_s)
         elif kind is FailureKind.STALE_CONNECTION:
-            tried, spared = flight.tried, True
+            # Once may be chance; where it happens again, others had better be tried as well.
+            if not spared or self._is_last(flight, tried):
+                tried = flight.tried
+            spared = True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def _is_last(self, flight: Flight, tried: frozenset[str]) -> bool:
+        """Return whether none is left that a request could be sent to."""
+        lane = self._lane_of(flight.ask, tried)
+        return isinstance(lane, Refuse) or not lane.endpoints
 
     def broke(self, flight: Flight, now: float, barred: frozenset[str]) -> Send | Wait | Refuse:
         """Give the slot back of an answer that broke off, and find another for the rest of it.

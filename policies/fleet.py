@@ -302,7 +302,7 @@ class EndpointState:
         self.in_flight += 1
         self.held[ask.rank] += 1
         self.kv_tokens += ask.prompt_tokens
-        self.progress.began(flight.sent_at, streams=ask.facts.streams)
+        self.progress.began(now, streams=ask.facts.streams, prompt_tokens=unread_tokens)
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
@@ -328,6 +328,7 @@ class EndpointState:
             seen_s = now - flight.sent_at
             self.peak.saw(seen_s, now)
             self.progress.first_token(now)
+            self.progress.reading.saw(flight.ahead_tokens, flight.pending_tokens, seen_s)
             self.model.saw_first_token(
                 (
                     1.0,

@@ -426,6 +426,29 @@ def test_a_stale_connection_is_replaced_at_the_same_endpoint():
     assert refused(refusal).reason is RefusalReason.RETRIES_SPENT
 
 
+@pytest.mark.parametrize("names", ["ab", "a"], ids=["another", "no other"])
+def test_a_second_stale_connection_sends_a_request_elsewhere_where_there_is_another(names):
+    made = dispatcher(*(plan(name) for name in names))
+    taken = sent(made.arrive(facts(), 0.0))
+    once = sent(made.failed(taken, FailureKind.STALE_CONNECTION, 0.1))
+    first = once.endpoint
+    twice = sent(made.failed(once, FailureKind.STALE_CONNECTION, 0.2))
+
+    assert (twice.endpoint is first) == (names == "a")
+
+
+def test_a_stale_connection_takes_none_of_a_requests_attempts():
+    made = dispatcher(*(plan(name) for name in "abc"))
+    taken = sent(made.arrive(facts(), 0.0))
+    again = sent(made.failed(taken, FailureKind.STALE_CONNECTION, 0.1))
+    for _ in range(2):
+        again = sent(made.failed(again, FailureKind.NOT_REACHED, 0.2))
+    refusal = refused(made.failed(again, FailureKind.NOT_REACHED, 0.3))
+
+    assert refusal.reason is RefusalReason.RETRIES_SPENT
+    assert len(again.tried) == 2
+
+
 def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_later():
     made = dispatcher(plan("a", max_in_flight=1), plan("b", max_in_flight=1))
     one, two = (sent(made.arrive(facts(id=name), 0.0)) for name in "ab")

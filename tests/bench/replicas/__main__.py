@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def played(name: str, amount: Amount, console: Console) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenes", nargs="*", default=list(SCENES), help=", ".join(SCENES))
@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument(
         "--json", type=Path, default=BUILD / "replicas.json", help="where the figures go"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(given)
     unknown = [name for name in args.scenes if name not in SCENES]
     if unknown:
         parser.error(f"no scene {unknown[0]!r}; known: {', '.join(SCENES)}")

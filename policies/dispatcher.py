@@ -32,6 +32,7 @@ from policies.facts import (
 from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, Cause, State
+from policies.latency import LatencyModel
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
 from policies.placing import BULK, Placed, follow, open_tiers, place
@@ -89,6 +90,11 @@ class Dispatcher:
     def endpoints(self) -> Mapping[str, EndpointState]:
         """All that is known of each endpoint, by id; to be read only."""
         return self._roster.endpoints
+
+    @property
+    def models(self) -> Mapping[str, LatencyModel]:
+        """What is known of the speed of engines, by pool and weight."""
+        return self._roster.models
 
     @property
     def waiting_by_rank(self) -> Sequence[int]:
@@ -446,6 +452,15 @@ class Dispatcher:
             else:
                 self._others_wait.discard(endpoint_id)
             self._stirred = True
+
+    def used_by_tenant(self, most: int, now: float) -> dict[str, float]:
+        """Return weighted tokens that own requests used lately, of the tenants who used most."""
+        return self._shares.own(most, now)
+
+    def heard_use(self, theirs: Mapping[str, float], now: float) -> None:
+        """Replace what tenants used at other routers, weighted tokens as of `now`."""
+        self._shares.heard(theirs, now)
+        self._stirred = True
 
     def drain(self, endpoint_id: str, on: bool) -> None:
         """Send an endpoint nothing more, or again. Raises KeyError for one that is unknown."""

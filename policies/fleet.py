@@ -480,9 +480,11 @@ class EndpointState:
     def heard(self, others: Others) -> None:
         """Replace what other routers have there."""
         before, self.others = self.others, others
-        for rank, count in enumerate(others.in_flight):
-            self.held[rank] += count - before.in_flight[rank]
-        self.in_flight += sum(others.in_flight) - sum(before.in_flight)
+        was, there, held = before.in_flight, others.in_flight, self.held
+        if was != there:
+            for rank in range(3):
+                held[rank] += there[rank] - was[rank]
+            self.in_flight += sum(there) - sum(was)
         self.pending_prompt_tokens += others.pending_prompt_tokens - before.pending_prompt_tokens
         self.kv_tokens += others.kv_tokens - before.kv_tokens
         self._bound()
@@ -491,11 +493,9 @@ class EndpointState:
     @property
     def own_held(self) -> tuple[int, int, int]:
         """Requests of our own in flight, by rank of class."""
-        mine = (
-            held - theirs for held, theirs in zip(self.held, self.others.in_flight, strict=True)
-        )
-        interactive, standard, bulk = mine
-        return interactive, standard, bulk
+        interactive, standard, bulk = self.held
+        there = self.others.in_flight
+        return interactive - there[0], standard - there[1], bulk - there[2]
 
     def _bound(self) -> None:
         """Set what of the caps is ours to use, until the next is heard."""

@@ -15,6 +15,7 @@ Both are in the same units for unlike engines, so that their predictions can be 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp, inf, log
 from typing import Final
 
@@ -43,6 +44,24 @@ GATHER_PRIOR: Final = 0.1
 """Share of that wait that is expected at first."""
 
 
+FEW_SAMPLES: Final = 50
+"""Who has seen fewer answers lets itself be taught by one who has seen more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was learned of one pool's engines."""
+
+    samples: int
+    """Answers that it rests on."""
+    first_token: tuple[float, ...]
+    """Weights, as in `LatencyModel.first_token`."""
+    per_token: tuple[float, ...]
+    first_token_bound: float
+    """Factor on predictions."""
+    per_token_bound: float
+
+
 class Bound:
     """A factor on predictions that a share `QUANTILE` of what is seen stays under.
 
@@ -54,6 +73,11 @@ class Bound:
     def __init__(self) -> None:
         self._log = log(FIRST_BOUND)
         self.factor = FIRST_BOUND
+
+    def start_from(self, factor: float) -> None:
+        """Take over a factor that was learned elsewhere, > 0."""
+        self._log = min(3.0, max(-1.0, log(factor)))
+        self.factor = exp(self._log)
 
     def learn(self, ratio: float) -> None:
         """Take in one ratio of what was seen to what was predicted."""
@@ -68,6 +92,7 @@ class LatencyModel:
     __slots__ = (
         "_first_at",
         "_next_at",
+        "_taught",
         "first_token",
         "first_token_bound",
         "learns",
@@ -84,6 +109,33 @@ class LatencyModel:
         self.first_token_bound = Bound()
         self.per_token_bound = Bound()
         self._first_at = self._next_at = -inf
+        self._taught = False
+
+    @property
+    def samples(self) -> int:
+        """Answers that both lines have learned from."""
+        return min(self.first_token.samples, self.per_token.samples)
+
+    @property
+    def lesson(self) -> Lesson:
+        """What has been learned so far."""
+        return Lesson(
+            self.samples,
+            tuple(self.first_token.weights),
+            tuple(self.per_token.weights),
+            self.first_token_bound.factor,
+            self.per_token_bound.factor,
+        )
+
+    def taught(self, lesson: Lesson) -> None:
+        """Start from what another has learned, once, unless enough has been seen here."""
+        if self._taught or not self.learns or self.samples >= FEW_SAMPLES:
+            return
+        self._taught = True
+        self.first_token.start_from(lesson.first_token)
+        self.per_token.start_from(lesson.per_token)
+        self.first_token_bound.start_from(lesson.first_token_bound)
+        self.per_token_bound.start_from(lesson.per_token_bound)
 
     @property
     def step_s(self) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.latency import MOST_PREFILL_SHARE, Bound, LatencyModel
+from policies.latency import FEW_SAMPLES, MOST_PREFILL_SHARE, Bound, LatencyModel
 from policies.policy import LatencyPolicy
 
 PRIOR = LatencyPolicy()
@@ -104,3 +104,48 @@ def test_nine_in_ten_stay_under_the_bound(seed, sigma):
         bound.learn(ratio)
 
     assert under / 3000 == pytest.approx(0.9, abs=0.03)
+
+
+# What another has learned
+
+
+def experienced(samples: int = 300) -> LatencyModel:
+    model = LatencyModel(PRIOR)
+    for number in range(samples):
+        model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, 0.3, float(number))
+        model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
+    return model
+
+
+def test_who_has_seen_nothing_starts_from_what_another_has_learned():
+    teacher, pupil = experienced(), LatencyModel(PRIOR)
+
+    pupil.taught(teacher.lesson)
+
+    assert pupil.first_token_s(1000, 1, 0) == pytest.approx(teacher.first_token_s(1000, 1, 0))
+    assert pupil.per_token_s(1, 0, 0.0) == pytest.approx(teacher.per_token_s(1, 0, 0.0))
+    assert pupil.first_token_bound.factor == pytest.approx(teacher.first_token_bound.factor)
+    assert pupil.samples == 0
+
+
+def test_what_was_taught_gives_way_to_what_is_seen():
+    pupil = LatencyModel(PRIOR)
+    pupil.taught(experienced().lesson)
+
+    for number in range(300):
+        pupil.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.3, 0.1, float(number))
+
+    assert pupil.first_token_s(1000, 1, 0) == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_lesson_is_taken_once_and_never_by_who_knows_better_or_does_not_learn():
+    lesson = experienced().lesson
+    knows, fixed = experienced(FEW_SAMPLES), LatencyModel(LatencyPolicy(learns=False))
+    pupil = LatencyModel(PRIOR)
+    pupil.taught(LatencyModel(PRIOR).lesson)
+    before = [each.lesson for each in (knows, fixed, pupil)]
+
+    for model in (knows, fixed, pupil):
+        model.taught(lesson)
+
+    assert [each.lesson for each in (knows, fixed, pupil)] == before

@@ -13,10 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench.overhead.tools import BUILD, ROOT, CannotCompile, compiler
+from tests.fakes.redis_server import executable
 
 DIRECT = "direct"
 HEADWAY = "headway"
 FASTER = "headway-compiled"
+SHARING = "headway-redis"
 COMPILED = BUILD / "compiled"
 
 
@@ -135,6 +137,16 @@ def headway(place: Place) -> list[str]:
     return [sys.executable, "-m", "router", "serve", str(path)]
 
 
+def sharing(place: Place) -> list[str]:
+    """Write the same configuration with a Redis; return the command, which starts one as well."""
+    _, _, *rest = headway(place)
+    port = free_port()
+    with (place.directory / "headway.toml").open("a") as config:
+        config.write(f'\n[redis]\nurl = "redis://127.0.0.1:{port}/0"\n')
+    launcher = [sys.executable, "-m", "tests.bench.overhead.with_redis", str(port)]
+    return [*launcher, str(place.directory), *rest]
+
+
 def compiled(place: Place) -> list[str]:
     """Compile the router, unless that very source is compiled already; return the command."""
     made = subprocess.run(  # noqa: S603 - our own script
@@ -156,6 +168,14 @@ def _never_missing() -> None:
 
 def _nginx_missing() -> str | None:
     return None if shutil.which("nginx") else "nginx is not on PATH"
+
+
+def _redis_missing() -> str | None:
+    try:
+        executable()
+    except FileNotFoundError as error:
+        return str(error)
+    return None
 
 
 def _compiler_missing() -> str | None:
@@ -183,6 +203,13 @@ TARGETS = {
             by_default=False,
         ),
         Target(HEADWAY, "the router", headway, _never_missing, _uvicorn_version),
+        Target(
+            SHARING,
+            "the router that shares over a Redis, whose cost is counted with it",
+            sharing,
+            _redis_missing,
+            _uvicorn_version,
+        ),
         Target(
             FASTER,
             "the router with its hot path compiled, an experiment",

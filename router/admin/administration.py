@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
 from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
@@ -30,6 +31,7 @@ from router.admin.recent import Recent
 from router.admin.redis_store import RedisStore
 from router.admin.revisions import MemoryStore, NotStored, Store
 from router.admin.traffic_api import TrafficApi
+from router.admin.variants_api import VariantsApi
 from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
 from router.config import Config
 from router.credentials import SecretReader, Secrets
@@ -89,7 +91,7 @@ class Administration:
             config.policy,
             read=self._read_policy,
             write=write_policy,
-            adopt=subject.adopt_policy,
+            adopt=self._adopt_policy,
             wall_clock=wall_clock,
         )
         self.fleet: Ledger[FleetPlan] = Ledger(
@@ -102,7 +104,9 @@ class Administration:
         )
         self.recent = Recent(settings.recorded_requests, door.clock)
         door.record = self.recent.record
-        self.live = Live(door, subject.overview, self.recent, settings.objective, self._versions)
+        self.live = Live(
+            door, subject.overview, self.recent, settings.objective, self._versions, self._prices
+        )
         self._policy_api = PolicyApi(self.policy, self.recent, self._fleet_as_it_is)
         self.operations = self._operations(door)
         self.routes: list[BaseRoute] = [
@@ -151,6 +155,7 @@ class Administration:
             *fleet.operations(),
             *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
             *TrafficApi(door, self.recent, self.live).operations(),
+            *VariantsApi(self.live).operations(),
             Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),
         ]
 
@@ -168,7 +173,8 @@ class Administration:
         return MemoryStore()
 
     def _read_policy(self, document: dict[str, Any]) -> Policy:
-        return read_policy(document, tuple(self._subject.overview.names))
+        # The fleet may have changed since: a variant that is gone is served by the others.
+        return read_policy(document)
 
     def _read_fleet(self, document: dict[str, Any]) -> FleetPlan:
         plan = read_fleet(document)
@@ -178,6 +184,11 @@ class Administration:
             raise ConfigError("", secrets.flaws)
         return plan
 
+    def _adopt_policy(self, policy: Policy) -> None:
+        self.live.count()
+        self._subject.adopt_policy(policy)
+        self.live.compared.follow()
+
     def _adopt_fleet(self, plan: FleetPlan) -> None:
         keys = SecretReader(self._environ).read(plan.pools, None, None).api_keys
         self._subject.adopt_fleet(plan.pools, plan.draining, keys)
@@ -185,6 +196,12 @@ class Administration:
     def _fleet_as_it_is(self) -> tuple[Sequence[Pool], dict[str, EndpointPlan]]:
         endpoints = self._subject.door.dispatcher.endpoints
         return self.fleet.value.pools, {id_: each.plan for id_, each in endpoints.items()}
+
+    def _prices(self) -> dict[str, float]:
+        """Return what endpoints cost an hour, where their labels say so."""
+        endpoints = (each for pool in self.fleet.value.pools for each in pool.endpoints)
+        prices = ((each.id, price_of(each)) for each in endpoints)
+        return {id_: price for id_, price in prices if price is not None}
 
     def _versions(self) -> dict[str, Any]:
         return {

@@ -22,7 +22,7 @@ from policies.policy import Policy
 from router.admin.recent import Seen
 from router.measure.tally import Tally
 from router.report.summary import Entry, row
-from router.settings import Pool
+from router.settings import Endpoint, Pool
 from router.simulation.conditions import Conditions
 from router.simulation.contenders import Contender
 from router.simulation.fleet import Fleet, FleetDocument, Member
@@ -140,7 +140,7 @@ def members(
                 timing = USUAL_TIMING
             knobs = _KNOBS[endpoint.engine]()
             spec = EngineSpec(PROFILES[timing], knobs, Memory())
-            cost = _number(endpoint.labels.get(COST_LABEL, ""))
+            cost = price_of(endpoint) or 0.0
             found.append(Member(plans[endpoint.id], spec, cost))
     if not assumed:
         return tuple(found), []
@@ -234,8 +234,9 @@ def _given(
         yield offer, facts
 
 
-def _number(text: str) -> float:
+def price_of(endpoint: Endpoint) -> float | None:
+    """Return what an endpoint costs an hour, $; None where its label does not say."""
     try:
-        return max(0.0, float(text))
+        return max(0.0, float(endpoint.labels.get(COST_LABEL, "")))
     except ValueError:
-        return 0.0
+        return None

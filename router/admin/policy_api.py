@@ -144,7 +144,7 @@ class PolicyApi:
         tag = required_if_match(request)
         document = await json_table(request)
         revision = await self._ledger.change(
-            lambda _: document, author_of(request), "put", if_match=tag
+            lambda _: self._checked(document), author_of(request), "put", if_match=tag
         )
         return changed(self._ledger, revision, policy=self._ledger.document)
 
@@ -153,7 +153,10 @@ class PolicyApi:
         tag = required_if_match(request)
         patch = await json_table(request)
         revision = await self._ledger.change(
-            lambda document: patched(document, patch), author_of(request), "patch", if_match=tag
+            lambda document: self._checked(patched(document, patch)),
+            author_of(request),
+            "patch",
+            if_match=tag,
         )
         return changed(self._ledger, revision, policy=self._ledger.document)
 
@@ -199,9 +202,14 @@ class PolicyApi:
             raise errors.BadRequest(errors.wrong_type("patch", "an object", patch))
         return self._read(patched(self._ledger.document, patch))
 
+    def _checked(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a document that names nothing that is not there; raises `ConfigError`."""
+        self._read(document)
+        return document
+
     def _read(self, document: Any) -> Policy:
         pools, _ = self._fleet()
-        return read_policy(document, tuple({name for pool in pools for name in pool.models}))
+        return read_policy(document, pools)
 
     def _requests(self, asked: dict[str, Any]) -> Any:
         if "requests" in asked:

@@ -128,12 +128,15 @@ class Dispatcher:
             return route
         self._budget.arrived()
         ask = classify(facts, route.model.standard, self.lengths, now)
-        variants = route.model.variants
-        lane = route.lane(ask) if variants is None else variants.take(ask)
+        lane = route.lane(ask)
         if isinstance(lane, Refuse):
             return lane
         if self.waiting or now >= self._roster.wake_at:
             self._settle(now, ask.rank + 1)
+        if route.model.variants is not None:
+            lane = route.model.variants.take(ask)
+            if isinstance(lane, Refuse):
+                return lane
         flight = self._place(lane, ask, now)
         if flight is not None:
             return Send(flight)
@@ -353,12 +356,16 @@ class Dispatcher:
         if isinstance(route, Refuse):
             return Explanation(route)
         ask = classify(facts, route.model.standard, self.lengths, now)
-        variants = route.model.variants
-        lane = route.lane(ask) if variants is None else variants.take(ask, counted=False)
+        lane = route.lane(ask)
         if isinstance(lane, Refuse):
             return Explanation(lane, ask)
         if self.waiting or now >= self._roster.wake_at:
             self._settle(now, ask.rank + 1)
+        variants = route.model.variants
+        if variants is not None:
+            lane = variants.take(ask, counted=False)
+            if isinstance(lane, Refuse):
+                return Explanation(lane, ask)
         chance = self._rng.getstate()
         decision = self._foreseen(lane, ask, now)
         self._rng.setstate(chance)

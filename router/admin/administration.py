@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import uvicorn
-from redis.asyncio import Redis
-from redis.credentials import UsernamePasswordCredentialProvider
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,12 +36,15 @@ from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
 from router.door import Door
 from router.overview import Overview
+from router.replicas.redis import connect
 from router.settings import Admin, Pool
 
 logger = logging.getLogger("headway.admin")
 audit_logger = logging.getLogger("headway.audit")
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
+REDIS_LIMIT_S: Final = 2.0
+"""How long Redis may take to store a change."""
 
 
 class Subject(Protocol):
@@ -85,7 +86,11 @@ class Administration:
         self._environ = environ
         self._wall_clock = wall_clock
         config, door = subject.config, subject.door
-        self._redis = _redis(config, secrets)
+        self._redis = (
+            None
+            if config.redis is None
+            else connect(config.redis.url, secrets.redis_password, limit_s=REDIS_LIMIT_S)
+        )
         self.policy: Ledger[Policy] = Ledger(
             self._store("policy"),
             config.policy,
@@ -124,7 +129,7 @@ class Administration:
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Take up what was stored, and begin to count and to follow."""
         for ledger in (self.fleet, self.policy):
-            await ledger.start()
+            await self._take_up(ledger)
         if isinstance(self._store("policy"), MemoryStore):
             logger.warning("changes are lost at a restart: there is no [state] and no [redis]")
         self._tasks = [group.create_task(self.live.run())]
@@ -133,6 +138,16 @@ class Administration:
         if self.has_own_port:
             self._listening = _Listener(self._app(), self.settings, self._subject.config)
             self._tasks.append(group.create_task(self._listening.serve()))
+
+    async def _take_up(self, ledger: Ledger[Any]) -> None:
+        """Take up what is stored; a Redis that is away must not keep a router from starting."""
+        try:
+            await ledger.start()
+        except NotStored as error:
+            if self._redis is None:
+                raise
+            fields = {"reason": str(error)}
+            logger.warning("changes are taken up once Redis answers", extra=fields)
 
     async def stop(self) -> None:
         """Let go of everything."""
@@ -166,8 +181,8 @@ class Administration:
 
     def _store(self, name: str) -> Store:
         config = self._subject.config
-        if self._redis is not None:
-            return RedisStore(self._redis, name)
+        if self._redis is not None and config.redis is not None:
+            return RedisStore(self._redis, config.redis.prefix, name)
         if config.state is not None:
             return FileStore(config.state.directory / f"{name}.jsonl")
         return MemoryStore()
@@ -268,16 +283,3 @@ class _Listener(uvicorn.Server):
 
     def install_signal_handlers(self) -> None:
         """Leave signals to the server that callers are heard by."""
-
-
-def _redis(config: Config, secrets: Secrets) -> Redis | None:
-    if config.redis is None:
-        return None
-    return Redis.from_url(
-        config.redis.url,
-        credential_provider=UsernamePasswordCredentialProvider(password=secrets.redis_password)
-        if secrets.redis_password
-        else None,
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-    )

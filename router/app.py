@@ -231,8 +231,7 @@ class Router:
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self._lagged, self._clock)),
             ]
-            if member is not None:
-                beside.append(group.create_task(member.run()))
+            shares = None if member is None else group.create_task(member.run())
             yield
             prober.close()
             self._prober = None
@@ -240,7 +239,8 @@ class Router:
                 task.cancel()
             if self.administration is not None:
                 await self.administration.stop()
-            if member is not None:
+            if member is not None and shares is not None:
+                await redis.end(shares)
                 await member.leave()
             self._canaries.close()
             self.door.stop()

@@ -36,7 +36,7 @@ from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
 from router.door import Door
 from router.overview import Overview
-from router.replicas.redis import connect
+from router.replicas.redis import connect, end
 from router.settings import Admin, Pool
 
 logger = logging.getLogger("headway.admin")
@@ -156,7 +156,7 @@ class Administration:
         if self._listening is not None:
             self._listening.should_exit = True
         for task in self._tasks:
-            task.cancel()
+            await end(task)
         if self._redis is not None:
             await self._redis.aclose()
 

@@ -1,6 +1,7 @@
 """Revisions in Redis, shared by every replica: two writers never lose an update.
 
-One script compares the version and appends, so whichever comes second is told so. How durable an
+One script compares the version and appends, so whichever comes second is told so; one script reads,
+so that nothing comes in between. How durable an
 acknowledged change is, is Redis's own affair: see `appendonly` and `appendfsync`.
 """
 
@@ -22,6 +23,11 @@ redis.call('LTRIM', KEYS[1], -tonumber(ARGV[3]), -1)
 redis.call('SET', KEYS[2], ARGV[1])
 return 1
 """
+_READ: Final = """
+local fresh = tonumber(redis.call('GET', KEYS[2]) or '0') - math.max(0, tonumber(ARGV[1]))
+if fresh <= 0 then return {} end
+return redis.call('LRANGE', KEYS[1], -math.min(fresh, tonumber(ARGV[2])), -1)
+"""
 
 
 class RedisStore:
@@ -34,17 +40,13 @@ class RedisStore:
 
     async def read(self, after: int = -1) -> list[Revision]:
         """See `Store`."""
-        latest = int(await self._ask("GET", self._latest) or 0)
-        if latest <= after:
-            return []
-        most = KEPT if after < 0 else min(KEPT, latest - after)
-        lines = await self._ask("LRANGE", self._list, -most, -1)
+        lines = await self._ask("EVAL", _READ, 2, self._list, self._latest, after, KEPT)
         try:
             revisions = [_REVISION.validate_json(line) for line in lines]
         except ValidationError as error:
             message = f"redis key {self._list!r} holds what is no revision; mend it or delete it"
             raise NotStored(message) from error
-        return [each for each in revisions if each.version > after]
+        return revisions
 
     async def append(self, revision: Revision) -> None:
         """See `Store`. Where Redis goes silent meanwhile it may be there after all."""

@@ -4,6 +4,7 @@ Keys are `{prefix}:leases`, `{prefix}:texts` and `{prefix}:board`; the braces ke
 one hash slot of a cluster. They expire when nobody has come for a while.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -25,6 +26,7 @@ DIGEST: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 """The name that Redis knows the script by."""
 SENTINEL_PORT: Final = 26379
 REDIS_PORT: Final = 6379
+CANCEL_AGAIN_S: Final = 0.05
 
 
 class Client(Protocol):
@@ -167,6 +169,13 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     )
     master = sentinel.master_for(service, db=int(db or 0), retry=no_retry, **options)
     return _Watched(master, [*sentinel.sentinels])
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task that speaks to Redis: a client that is connecting may swallow the first time."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 def _hosts(addresses: str, port: int) -> list[tuple[str, int]]:

@@ -56,6 +56,9 @@ async def test_of_two_writers_at_two_routers_one_is_told_to_look_again(tmp_path)
                     group.create_task(patched(each, wait_s, tag))
                     for each, wait_s, tag in zip((one, two), (7.0, 8.0), tags, strict=True)
                 ]
+            for each in (one, two):
+                tag = (await each.get("/policy")).headers["etag"]
+                assert tag.startswith('"1-')
             statuses = sorted(each.result().status_code for each in tries)
             won = next(s for s, t in zip((7.0, 8.0), tries, strict=True) if t.result().is_success)
             await until(lambda: wait(one) == wait(two) == won)

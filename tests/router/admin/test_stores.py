@@ -154,6 +154,23 @@ async def test_fleets_of_other_prefixes_share_a_redis_and_nothing_else(server):
         assert await one.read() == [FIRST]
 
 
+async def test_a_reader_misses_none_of_what_is_written_meanwhile(server):
+    server.ask("FLUSHALL")
+    most, seen = 300, [0]
+
+    async def write() -> None:
+        async with over(server) as store:
+            for version in range(1, most + 1):
+                await store.append(revision(version))
+
+    async with over(server) as store, asyncio.TaskGroup() as group:
+        group.create_task(write())
+        while seen[-1] < most:
+            seen += [each.version for each in await store.read(seen[-1])]
+
+    assert seen == list(range(most + 1))
+
+
 async def test_a_redis_that_does_not_answer_stores_nothing_and_is_named(tmp_path):
     server = RedisServer(tmp_path)
     async with over(server) as store:

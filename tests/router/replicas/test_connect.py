@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from router.replicas.board import Board, BoardFailed, Claim, Word
-from router.replicas.redis import Client, RedisBoard, connect
+from router.replicas.redis import Client, RedisBoard, connect, end
 from tests.fakes.redis_server import RedisServer, redis_server
 
 LIMIT_S = 5.0
@@ -126,3 +126,24 @@ async def grown_up(board: Board) -> int:
 
 def word(number: int) -> Word:
     return Word("a", number, b"text", {"e": Claim(0, 1, 1)})
+
+
+async def test_a_task_whose_client_swallows_a_cancellation_is_ended_all_the_same():
+    swallowed = []
+
+    async def run() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(True)
+                if len(swallowed) > 1:
+                    raise
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run())
+        await asyncio.sleep(0)
+        await end(task)
+
+    assert task.cancelled()
+    assert len(swallowed) == 2

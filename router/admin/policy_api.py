@@ -1,6 +1,6 @@
 """The policy: looked at, changed, judged beforehand, tried on what was recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,7 +11,7 @@ from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router import errors
 from router.admin import dry_run
-from router.admin.dry_run import DryRuns, GivenRequest, Job
+from router.admin.dry_run import DryRuns, GivenRequest, Job, Replayed
 from router.admin.ledger import Ledger
 from router.admin.operations import Operation, answer, json_table
 from router.admin.pointers import differences, patched
@@ -180,9 +180,9 @@ class PolicyApi:
         proposed = self._proposed(asked)
         pools, plans = self._fleet()
         members, notes = dry_run.members(pools, plans)
-        offers, facts = self._requests(asked)
+        requests = await dry_run.packed(self._requests(asked))
         present = self._ledger.value
-        job = Job(offers, facts, members, (("present", present), ("proposed", proposed)))
+        job = Job(requests, members, (("present", present), ("proposed", proposed)))
         try:
             found = await self._dry_runs.run(job)
         except TimeoutError:
@@ -211,7 +211,7 @@ class PolicyApi:
         pools, _ = self._fleet()
         return read_policy(document, pools)
 
-    def _requests(self, asked: dict[str, Any]) -> Any:
+    def _requests(self, asked: dict[str, Any]) -> Iterator[Replayed]:
         if "requests" in asked:
             return self._given(asked)
         last = asked.get("last", 1 << 30)
@@ -223,7 +223,7 @@ class PolicyApi:
             raise errors.BadRequest(errors.problem(409, message, "nothing_recorded"))
         return dry_run.recorded(seen)
 
-    def _given(self, asked: dict[str, Any]) -> Any:
+    def _given(self, asked: dict[str, Any]) -> Iterator[Replayed]:
         try:
             rows = _GIVEN.validate_python(asked["requests"])
         except ValidationError as error:

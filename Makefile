@@ -110,7 +110,7 @@ bench-replicas: $(TEST_STAMP) ## Hold several routers over one fleet and a real 
 .PHONY: bench-admin
 bench-admin: $(TEST_STAMP) ## Hold administration to its promises: changes under load, dry runs, explanations
 	$(say) "Holding administration to its promises"
-	@$(BIN)/python -m tests.bench.admin $(ARGS)
+	@$(BIN)/python -m tests.bench.administration $(ARGS)
 
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked

@@ -114,6 +114,8 @@ def _unfit(endpoint: EndpointState, facts: RequestFacts, ask: Ask) -> str:
     need_tokens = ask.prompt_tokens + (facts.max_tokens or 1)
     if plan.max_context_tokens is not None and need_tokens > plan.max_context_tokens:
         return f"context of {plan.max_context_tokens} tokens, {need_tokens} are needed"
+    if ask.part is not None:
+        return f"serves another variant than {ask.part.name!r}"
     if not ask.fits_predictable:
         return f"too long for a {plan.profile} pool"
     return f"the policy sends no {ask.sla_class} request to a {plan.profile} pool"

@@ -146,6 +146,8 @@ class Reason(StrEnum):
     AFFINITY = "affinity"
     RETRY = "retry"
     HEDGE = "hedge"
+    SHADOW = "shadow"
+    """A copy, whose answer nobody waits for."""
     ONLY = "only"
     """No pool of its home profile serves the model."""
 

@@ -131,6 +131,10 @@ class LatencyModel:
         """Start from what another has learned, once, unless enough has been seen here."""
         if self._taught or not self.learns or self.samples >= FEW_SAMPLES:
             return
+        ours = len(self.first_token.weights), len(self.per_token.weights)
+        if (len(lesson.first_token), len(lesson.per_token)) != ours:
+            # A router of another version, which thinks of other things.
+            return
         self._taught = True
         self.first_token.start_from(lesson.first_token)
         self.per_token.start_from(lesson.per_token)

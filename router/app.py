@@ -39,6 +39,7 @@ from router.metrics import Metrics
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
 from router.replicas import status as replica_status
+from router.replicas.ending import end
 from router.replicas.member import LIMIT_S, Member
 from router.settings import Endpoint as EndpointSettings
 from router.settings import Pool, Tls
@@ -232,8 +233,7 @@ class Router:
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self._lagged, self._clock)),
             ]
-            if member is not None:
-                beside.append(group.create_task(member.run()))
+            shares = None if member is None else group.create_task(member.run())
             yield
             prober.close()
             self._prober = None
@@ -241,7 +241,8 @@ class Router:
                 task.cancel()
             if self.administration is not None:
                 await self.administration.stop()
-            if member is not None:
+            if member is not None and shares is not None:
+                await end(shares)
                 await member.leave()
             self._canaries.close()
             self.door.stop()

@@ -26,6 +26,7 @@ from router.metrics import Metrics
 from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
+from router.shadow import Shadows
 from router.wire.heads import KnownRequests
 from router.wire.inbound import Inbound, Incoming
 
@@ -69,6 +70,9 @@ class Door:
         self._new_id = new_id
         self.record: Callable[[End, bool | None], None] | None = None
         """Told how each request ended and whether its targets were met; None: nobody listens."""
+        self.shadows = Shadows(
+            dispatcher, endpoints, clock=clock, limit_s=timeouts.answer_s, pump=self.pump
+        )
         self._wake: asyncio.TimerHandle | None = None
 
     # requests
@@ -91,6 +95,8 @@ class Door:
         try:
             refusal = self._shed(intake.facts) if self.overload.level else None
             exchange.follow(refusal or self.dispatcher.arrive(intake.facts, now), now)
+            if self.dispatcher.copies and exchange.flight is not None and not self.overload.level:
+                self.shadows.consider(request, intake, exchange.flight, now)
         except Exception:
             # The connection ends with the error: what was taken for it is given back.
             exchange.caller_left()
@@ -183,6 +189,7 @@ class Door:
             exchange.check(now)
         for connection in tuple(self.connections):
             connection.expire(now)
+        self.shadows.sweep(now)
         for endpoint in self.endpoints.values():
             endpoint.pool.sweep()
         self.pump(now)
@@ -190,6 +197,7 @@ class Door:
     def stop(self) -> None:
         """End every exchange that is left, each with an error of its own; nothing comes after."""
         self.dispatcher.stop(self.clock())
+        self.shadows.close()
         # First those who wait, so that nobody is sent to a slot that falls free now.
         for exchange in (*self._waiting.values(), *self.active):
             exchange.stop()

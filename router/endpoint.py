@@ -1,8 +1,10 @@
 """One engine server at run time: its adapter, its connections, and the heads of its requests."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from engines.engine import Dialect, Engine
+from policies.fleet import Flight
 from router.intake import INTERNAL_HEADERS
 from router.wire.heads import RequestHead, nominated
 from router.wire.upstream import Pool
@@ -94,3 +96,11 @@ class Endpoint:
             )
             self._starts[path] = start
         return start
+
+
+def dialect_of(endpoint: Endpoint, flight: Flight) -> Dialect:
+    """Return how an endpoint is spoken to about a flight: its variant may be another model."""
+    part = flight.ask.part
+    if part is None or part.model is None or endpoint.dialect.upstream_model is not None:
+        return endpoint.dialect
+    return replace(endpoint.dialect, upstream_model=part.model)

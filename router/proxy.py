@@ -26,6 +26,7 @@ from router import declined, errors
 from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.continuation import Seams, may_continue
+from router.endpoint import dialect_of
 from router.intake import Intake
 from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
@@ -163,7 +164,8 @@ class Exchange:
         self.attempts += 1
         door = self._door
         endpoint = door.endpoints[flight.endpoint.plan.id]
-        prepared = endpoint.engine.prepare(self._question(flight), endpoint.dialect)
+        dialect = endpoint.dialect if flight.ask.part is None else dialect_of(endpoint, flight)
+        prepared = endpoint.engine.prepare(self._question(flight), dialect)
         attempt = Attempt(self, flight, endpoint, prepared)
         self._attempt = attempt
         head = endpoint.request_head(

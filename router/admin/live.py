@@ -5,7 +5,7 @@ traffic. Nothing is written for nobody: the snapshot is made only while somebody
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from policies.facts import Reason, SlaClass
 from policies.fleet import EndpointState
 from policies.health import State
+from router.admin.compared import Compared
 from router.admin.recent import Recent, Seen, row
 from router.admin.slo import Slo, Trend
 from router.door import Door
@@ -44,8 +45,11 @@ class Live:
         recent: Recent,
         objective: float,
         versions: Callable[[], dict[str, Any]],
+        prices: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.slo = Slo(objective)
+        self.compared = Compared(lambda: door.dispatcher.policy, prices, door.clock)
+        door.shadows.record = self.compared.add_copy
         self._trends = {sla_class: Trend() for sla_class in SlaClass}
         self._door = door
         self._overview = overview
@@ -81,6 +85,7 @@ class Live:
         """Take in what ended since the last time."""
         for seen in self._recent.since(self._counted):
             self.slo.add(seen)
+            self.compared.add(seen)
             self._trends[seen.sla_class].add(seen)
         self._counted = self._recent.count
         self._note_states()
@@ -117,6 +122,7 @@ class Live:
                 for name, windows in report["classes"].items()
             },
             "away": self._away(now),
+            "variants": self.compared.report(),
             "decisions": [row(each) for each in decisions or ()],
             "events": self._events[-50:],
         }

@@ -45,7 +45,7 @@ _REFUSALS: Final = {
     413: "The body is too large",
     422: "The document is wrong; every flaw with its JSON pointer",
     428: "If-Match is missing",
-    503: "It could not be stored, or too many watch; nothing was changed",
+    503: "It could not be stored, or too many watch; nothing is in effect",
 }
 _NAMES: Final = {
     "name": "A pool's name",

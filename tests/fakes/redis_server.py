@@ -63,7 +63,8 @@ class RedisServer:
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), *self._settings]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
-        self.ask("PING")
+        while self.ask("PING").startswith(b"-LOADING"):
+            time.sleep(0.01)  # there is no event that tells of it
 
     def ask(self, *words: str) -> bytes:
         """Send one command on a connection of its own, tried until it is answered."""

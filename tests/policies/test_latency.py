@@ -1,5 +1,6 @@
 """What is learned of an engine's speed, and how sure it is."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -112,7 +113,7 @@ def test_nine_in_ten_stay_under_the_bound(seed, sigma):
 def experienced(samples: int = 300) -> LatencyModel:
     model = LatencyModel(PRIOR)
     for number in range(samples):
-        model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, 0.3, float(number))
+        model.saw_first_token((1.0, 1000.0, 1.0, 0.0, 0.0), 0.03, 0.3, float(number))
         model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
     return model
 
@@ -122,7 +123,9 @@ def test_who_has_seen_nothing_starts_from_what_another_has_learned():
 
     pupil.taught(teacher.lesson)
 
-    assert pupil.first_token_s(1000, 1, 0) == pytest.approx(teacher.first_token_s(1000, 1, 0))
+    assert pupil.first_token_s(1000, 1, 0, 0.0) == pytest.approx(
+        teacher.first_token_s(1000, 1, 0, 0.0)
+    )
     assert pupil.per_token_s(1, 0, 0.0) == pytest.approx(teacher.per_token_s(1, 0, 0.0))
     assert pupil.first_token_bound.factor == pytest.approx(teacher.first_token_bound.factor)
     assert pupil.samples == 0
@@ -133,9 +136,9 @@ def test_what_was_taught_gives_way_to_what_is_seen():
     pupil.taught(experienced().lesson)
 
     for number in range(300):
-        pupil.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.3, 0.1, float(number))
+        pupil.saw_first_token((1.0, 1000.0, 1.0, 0.0, 0.0), 0.3, 0.1, float(number))
 
-    assert pupil.first_token_s(1000, 1, 0) == pytest.approx(0.1, rel=0.2)
+    assert pupil.first_token_s(1000, 1, 0, 0.0) == pytest.approx(0.1, rel=0.2)
 
 
 def test_a_lesson_is_taken_once_and_never_by_who_knows_better_or_does_not_learn():
@@ -149,3 +152,12 @@ def test_a_lesson_is_taken_once_and_never_by_who_knows_better_or_does_not_learn(
         model.taught(lesson)
 
     assert [each.lesson for each in (knows, fixed, pupil)] == before
+
+
+def test_a_lesson_of_another_version_is_passed_over():
+    lesson, pupil = experienced().lesson, LatencyModel(PRIOR)
+    before = pupil.lesson
+
+    pupil.taught(replace(lesson, first_token=lesson.first_token[:-1]))
+
+    assert pupil.lesson == before

@@ -276,7 +276,7 @@ WRONG = {
         FAST + '[policy.models."a.b"]\nkv_ful = 1',
         (
             "headway.toml.policy.models.\"a.b\": unknown key 'kv_ful'; known: "
-            "bulk, default_class, interactive, standard"
+            "bulk, default_class, interactive, shadow, standard, sticky, variants"
         ),
     ),
     "a secret where a place is wanted": (

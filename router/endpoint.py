@@ -68,7 +68,14 @@ class Endpoint:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
             if self._credentials:
                 dropped |= _CREDENTIALS
-            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            # `content_length` and `content-length` are one name to servers that make variables of it.
+            forwarded = b"".join(
+                [
+                    b"%b: %b\r\n" % each
+                    for each in caller.headers
+                    if each[0] not in dropped and b"_" not in each[0]
+                ]
+            )
             caller.memo[memo] = forwarded
         parts = [start, forwarded]
         parts += [b"%b: %b\r\n" % header for header in extra]

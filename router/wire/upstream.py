@@ -28,6 +28,8 @@ from router.wire.heads import (
 logger = logging.getLogger("headway")
 JOIN_BELOW_BYTES = 64 * 1024
 """Smaller bodies are joined with their head into one write; larger ones are never copied."""
+MAX_INTERIM = 32
+"""Interim answers before the final one; an engine that sends more does not come to an end."""
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
@@ -87,6 +89,7 @@ class Connection:
         self._framing: Framing | None = None
         self._keep = True
         self._paused = False
+        self._interim = 0
         self._kept = False
         """This request went out on a connection that had served another one before."""
         self.idle_since = 0.0
@@ -191,9 +194,14 @@ class Connection:
 
     def _begin(self, listener: Listener, head: AnswerHead, rest: bytes) -> None:
         if head.status < FIRST_FINAL_STATUS:
-            if rest:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                detail = f"more than {MAX_INTERIM} interim answers came before the final one"
+                self._fail(FailureKind.BROKEN, detail)
+            elif rest:
                 self._read_head(listener, rest)
             return
+        self._interim = 0
         framing = head.framing()
         self._keep = head.keep
         self._framing = framing

@@ -36,6 +36,7 @@ from router.lag import watch_loop
 from router.lines import LineWriter
 from router.log import AccessLog
 from router.metrics import Metrics
+from router.networks import Networks
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
 from router.replicas import redis
@@ -88,6 +89,10 @@ class Router:
         self._members = _members(config.pools)
         self._plans = {id_: self._plan(id_) for id_ in self._members}
         self._prober: Prober | None = None
+        self._networks = None if config.admin is None else Networks(config.admin.allowed_networks)
+        self._of_the_file = {
+            (each.id, each.url) for pool in config.pools for each in pool.endpoints
+        }
         self._leaving: list[Endpoint] = []
         """Endpoints that were taken out, until the last answer from there has ended."""
         self.policy = config.policy
@@ -253,7 +258,7 @@ class Router:
         """Make an endpoint reachable."""
         engine = self._engines[endpoint.engine]
         connections = Connections(
-            address(endpoint.url, certificates),
+            address(endpoint.url, certificates, self._bounds(endpoint)),
             loop=asyncio.get_running_loop(),
             spawn=spawn,
             clock=self._clock,
@@ -274,7 +279,17 @@ class Router:
     def _target(self, endpoint: EndpointSettings) -> Target:
         key = self._api_keys.get(endpoint.id)
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
+        return Target(
+            endpoint.id,
+            endpoint.engine,
+            endpoint.url.rstrip("/"),
+            headers,
+            self._bounds(endpoint),
+        )
+
+    def _bounds(self, endpoint: EndpointSettings) -> Networks | None:
+        """Return where an endpoint has to be: one of the configuration file's may be anywhere."""
+        return None if (endpoint.id, endpoint.url) in self._of_the_file else self._networks
 
     def _lagged(self, lag_s: float) -> None:
         """Take in how late the loop is."""

@@ -18,7 +18,7 @@ from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
-from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
 from router.admin.ledger import Ledger
 from router.admin.live import Live
 from router.admin.openapi import openapi
@@ -174,8 +174,8 @@ class Administration:
         plan = read_fleet(document)
         secrets = SecretReader(self._environ)
         secrets.read(plan.pools, None, None)
-        if secrets.flaws:
-            raise ConfigError("", secrets.flaws)
+        if flaws := [*secrets.flaws, *out_of_bounds(plan, self._subject.config)]:
+            raise ConfigError("", flaws)
         return plan
 
     def _adopt_fleet(self, plan: FleetPlan) -> None:

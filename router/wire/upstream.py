@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from policies.facts import FailureKind
+from router.networks import Networks
 from router.wire.framing import Framing, FramingError
 from router.wire.heads import (
     FIRST_FINAL_STATUS,
@@ -62,9 +63,11 @@ class Address:
     base_path: str
     authority: bytes
     """The `Host` header's value."""
+    networks: Networks | None
+    """Where it has to be; None: anywhere."""
 
 
-def address(url: str, tls: ssl.SSLContext | None) -> Address:
+def address(url: str, tls: ssl.SSLContext | None, networks: Networks | None = None) -> Address:
     """Return the address in a checked `http(s)://host[:port][/base]` URL."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -75,6 +78,7 @@ def address(url: str, tls: ssl.SSLContext | None) -> Address:
         tls=(tls or ssl.create_default_context()) if secure else None,
         base_path=parts.path.rstrip("/"),
         authority=parts.netloc.rpartition("@")[2].encode("ascii"),
+        networks=networks,
     )
 
 
@@ -290,17 +294,10 @@ class Pool:
 
     async def _ask_afresh(self, listener: Listener, head: bytes, body: bytes) -> None:
         """Connect, and ask on the fresh connection."""
-        where = self.where
         connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_s):
-                await self._loop.create_connection(
-                    lambda: cast("asyncio.Protocol", connection),
-                    where.host,
-                    where.port,
-                    ssl=where.tls,
-                    server_hostname=where.host if where.tls else None,
-                )
+                await self._reach(connection)
         except asyncio.CancelledError:
             # Made already, perhaps, and nobody was told yet.
             connection.drop()
@@ -321,6 +318,27 @@ class Pool:
                 return
             self._open.add(connection)
             connection.ask(listener, head, body)
+
+    async def _reach(self, connection: Connection) -> None:
+        """Make a connection, to an allowed address where not all are; raises OSError."""
+        where = self.where
+        *others, last = [where.host]
+        if where.networks is not None:
+            *others, last = await where.networks.addresses(where.host, where.port)
+        for host in others:
+            with contextlib.suppress(OSError):
+                return await self._connect_to(host, connection)
+        return await self._connect_to(last, connection)
+
+    async def _connect_to(self, host: str, connection: Connection) -> None:
+        where = self.where
+        await self._loop.create_connection(
+            lambda: cast("asyncio.Protocol", connection),
+            host,
+            where.port,
+            ssl=where.tls,
+            server_hostname=where.host if where.tls else None,
+        )
 
     def give(self, connection: Connection) -> None:
         """Take back a connection that is free again."""

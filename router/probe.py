@@ -48,6 +48,8 @@ class Target:
     """Sent with every probe: credentials."""
     networks: Networks | None = None
     """Where it has to be; None: anywhere."""
+    server_name: str | None = None
+    """Whom its certificate must name; None: the URL's host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +245,11 @@ class _Watch:
         """Return how to ask for a path: where not all is allowed, of addresses that are."""
         target = self._target
         url = httpx.URL(target.url + path)
+        named = {"sni_hostname": target.server_name or url.host}
         if target.networks is None:
-            return [_Way(url)]
+            return [_Way(url, extensions=named)]
         port = url.port or (443 if url.scheme == "https" else 80)
-        host, named = {"host": url.netloc.decode("ascii")}, {"sni_hostname": url.host}
+        host = {"host": url.netloc.decode("ascii")}
         addresses = await target.networks.addresses(url.host, port)
         return [_Way(url.copy_with(host=each), host, named) for each in addresses]
 

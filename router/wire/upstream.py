@@ -63,11 +63,18 @@ class Address:
     base_path: str
     authority: bytes
     """The `Host` header's value."""
+    server_name: str
+    """Whom its certificate must name."""
     networks: Networks | None
     """Where it has to be; None: anywhere."""
 
 
-def address(url: str, tls: ssl.SSLContext | None, networks: Networks | None = None) -> Address:
+def address(
+    url: str,
+    tls: ssl.SSLContext | None,
+    networks: Networks | None = None,
+    server_name: str | None = None,
+) -> Address:
     """Return the address in a checked `http(s)://host[:port][/base]` URL."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -78,6 +85,7 @@ def address(url: str, tls: ssl.SSLContext | None, networks: Networks | None = No
         tls=(tls or ssl.create_default_context()) if secure else None,
         base_path=parts.path.rstrip("/"),
         authority=parts.netloc.rpartition("@")[2].encode("ascii"),
+        server_name=server_name or host,
         networks=networks,
     )
 
@@ -337,7 +345,7 @@ class Pool:
             host,
             where.port,
             ssl=where.tls,
-            server_hostname=where.host if where.tls else None,
+            server_hostname=where.server_name if where.tls else None,
         )
 
     def give(self, connection: Connection) -> None:

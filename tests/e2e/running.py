@@ -23,6 +23,7 @@ from router.credentials import Secrets
 from router.log import AccessLog
 from router.settings import (
     Admin,
+    CallersTls,
     Endpoint,
     Limits,
     Pool,
@@ -84,7 +85,8 @@ class Serving:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.router.config.server.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -112,6 +114,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     admin: Admin | None = None,
     state: State | None = None,
     redis: Redis | None = None,
+    tls: CallersTls | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
 
@@ -119,7 +122,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     """
     before = asyncio.all_tasks()
     config = Config(
-        server=Server(limits=limits, show_routing=show_routing),
+        server=Server(limits=limits, show_routing=show_routing, tls=tls),
         pools=pools,
         timeouts=timeouts,
         probes=probes,

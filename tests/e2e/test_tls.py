@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
@@ -170,7 +171,10 @@ async def test_administrations_own_port_speaks_tls_as_well(ours, authority):
         scripted_engine(OK) as engine,
         serving(pool("p", engine), tls=ours, admin=admin) as router,
     ):
-        listening = router.router.administration._listening
+        administration = router.router.administration
+        assert administration
+        listening = administration._listening
+        assert listening
         await until(lambda: listening.started)
         port = listening.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(verify=trusting(authority), trust_env=False) as client:
@@ -213,7 +217,8 @@ async def test_router_and_engine_know_each_other(authority, engines_tls, tmp_pat
         for each in (of_the_pool, of_the_endpoint):
             async with serving(each) as router:
                 served = await ask(router.port, chat())
-                await until(lambda router=router: "p-0" in router.router._discoveries)
+                discovered = router.router._discoveries
+                await until(partial(discovered.__contains__, "p-0"))
 
             assert served.status == 200
 

@@ -112,4 +112,4 @@ def test_files_that_cannot_be_used_are_told_with_the_mend(files, spoil, words):
     spoil(files.key_file)
 
     assert whole is None
-    assert words in flaw(lambda: callers_certificates(files))
+    assert words in str(flaw(lambda: callers_certificates(files)))

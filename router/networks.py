@@ -32,7 +32,7 @@ class NotAllowed(OSError):
     """An endpoint is where none may be; the text says where, and what would be right."""
 
 
-def network(text: str) -> str:
+def as_network(text: str) -> str:
     """Return a network as it is written by the book; raises ValueError with a sentence."""
     try:
         return str(ip_network(text))

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ValidationInfo
 from engines.engine import Kind
 from policies.facts import Profile, SlaClass
 from router.log import Style
-from router.networks import PRIVATE, network
+from router.networks import PRIVATE, as_network
 from router.urls import engine_url, redis_url
 
 
@@ -191,7 +191,7 @@ class Admin:
     """Share of requests that should meet their targets; burn rates are told against it."""
     recorded_requests: Annotated[int, Ge(1)] = 10_000
     """Ended requests that are remembered: for lists, explanations and dry runs. No prompt is."""
-    allowed_networks: tuple[Annotated[str, AfterValidator(network)], ...] = PRIVATE
+    allowed_networks: tuple[Annotated[str, AfterValidator(as_network)], ...] = PRIVATE
     """Where an endpoint may be that is registered at run time, checked again whenever it is looked
     up; link-local addresses and the like never are. Those of this file may be anywhere."""
 

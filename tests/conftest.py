@@ -2,8 +2,21 @@
 
 import pytest
 
+from tests.canary import CANARY
+
 
 @pytest.fixture(scope="session")
 def anyio_backend():
     """Run on the loop that the router runs on."""
     return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Fail a test that has let a secret into a log, or onto the terminal."""
+    report = yield
+    places = [name for name, text in report.sections if CANARY in text]
+    if report.passed and places:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} has let a secret out: {', '.join(places)}"
+    return report

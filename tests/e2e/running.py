@@ -34,10 +34,11 @@ from router.settings import (
     Timeouts,
     Tls,
 )
+from tests.canary import secret
 from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
-TOKEN = "let-me-in"  # noqa: S105 # opens nothing but a test's router
+TOKEN = secret("admin")
 SELDOM = Probes(health_s=3600.0, load_s=3600.0, canary_s=None)
 """Engines are asked once, at the start."""
 PATIENCE_S = 10.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.networks import PRIVATE, Networks, NotAllowed, network
+from router.networks import PRIVATE, Networks, NotAllowed, as_network
 
 USUAL = Networks(PRIVATE)
 ANYWHERE = Networks(("0.0.0.0/0", "::/0"))
@@ -53,6 +53,6 @@ async def test_a_name_is_judged_by_every_address_that_it_has():
 
 
 def test_a_network_is_told_from_an_address_with_too_many_bits():
-    assert network("10.0.0.0/8") == "10.0.0.0/8"
+    assert as_network("10.0.0.0/8") == "10.0.0.0/8"
     with pytest.raises(ValueError, match=r"10\.0\.0\.1/8 has host bits set; a network is like"):
-        network("10.0.0.1/8")
+        as_network("10.0.0.1/8")

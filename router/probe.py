@@ -118,7 +118,7 @@ class Prober:
             # Uncompressed: the text is short-lived and the loop's time is not.
             headers={"accept-encoding": "identity", **target.headers},
             verify=certificates,
-            timeout=None,  # noqa: S113 -- `_Watch.ask` has one for the whole exchange
+            timeout=None,  # noqa: S113 # nosec B113 # `_Watch.ask` has one for the whole exchange
             limits=httpx.Limits(keepalive_expiry=engine.traits.keep_alive_s),
             trust_env=False,  # no proxy stands between a router and its engines
         )

@@ -58,7 +58,7 @@ async def careless(call):
         await call.say_chunk(b"data: %b\n\n" % json.dumps({"error": told}).encode())
         await call.end_stream()
         return
-    body = {"choices": []} if status == "200 OK" else {"error": told}
+    body: dict[str, object] = {"choices": []} if status == "200 OK" else {"error": told}
     await call.say_json(json.dumps(body).encode(), status.encode())
 
 
@@ -182,7 +182,7 @@ async def collect_redis(redis) -> AsyncIterator[tuple[str, bytes]]:
     """Dump all that is kept."""
     client = Redis.from_url(redis.url, password=secret("redis"))
     async for key in client.scan_iter():
-        yield f"Redis: {key.decode()}", await client.dump(key)
+        yield f"Redis: {key.decode()}", await client.dump(key) or b""
     await client.aclose()
 
 

@@ -20,6 +20,14 @@ RUN pip --python /opt/headway/bin/python install --require-hashes --no-deps --on
         -r /src/deploy/requirements/base.txt \
     && pip install --require-hashes --no-deps --only-binary=:all: \
         -r /src/deploy/requirements/build.txt -r /src/deploy/requirements/compile.txt
+COPY deploy/requirements/audit.txt /src/deploy/requirements/
+# What the image is made of, beside it: /opt/headway/share/headway.cdx.json, CycloneDX.
+RUN python -m venv /opt/audit \
+    && /opt/audit/bin/pip install --require-hashes --no-deps --only-binary=:all: \
+        -r /src/deploy/requirements/audit.txt \
+    && install -d /opt/headway/share \
+    && /opt/audit/bin/cyclonedx-py environment --of JSON -o /opt/headway/share/headway.cdx.json \
+        /opt/headway/bin/python
 COPY . /src
 RUN python /src/deploy/compile.py /compiled --python /opt/headway/bin/python \
     && HEADWAY_COMPILED=/compiled pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist /src \

@@ -86,6 +86,29 @@ lint: $(TEST_STAMP) ## Check format, style, types and who imports whom
 	@$(BIN)/mypy
 	$(say) "Checking who imports whom (import-linter)"
 	@$(BIN)/lint-imports
+	$(say) "Looking for what is careless of safety (bandit)"
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml router engines policies deploy
+
+# Tools of their own environment: no test needs them.
+AUDIT := .build/audit
+AUDIT_STAMP := $(AUDIT)/.made-$(call sum,audit)
+
+$(AUDIT_STAMP):
+	$(say) "Installing the packages of $(LOCKS)/audit.txt into $(AUDIT), hashes checked"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --require-hashes --no-deps -r $(LOCKS)/audit.txt
+	@touch $@
+
+.PHONY: audit
+audit: $(AUDIT_STAMP) ## Ask whether flaws of the locked packages are known (needs the network)
+	$(say) "Asking after known flaws (pip-audit)"
+	@$(AUDIT)/bin/python deploy/audit.py $(AUDIT)/bin/pip-audit $(LOCKS)/base.txt $(LOCKS)/dev.txt
+
+.PHONY: sbom
+sbom: $(AUDIT_STAMP) ## Write what a release is made of into .build/headway.cdx.json (CycloneDX)
+	$(say) "Writing .build/headway.cdx.json"
+	@$(AUDIT)/bin/cyclonedx-py requirements $(LOCKS)/base.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o .build/headway.cdx.json 2>/dev/null
 
 .PHONY: bench-overhead
 bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct connection
@@ -160,12 +183,13 @@ lock: ## Write the locks again from pyproject.toml (ARGS=--upgrade for newer ver
 	$(say) "Installing uv into .build/lock"
 	@$(PYTHON) -m venv .build/lock
 	@.build/lock/bin/python -m pip --disable-pip-version-check install --quiet 'uv>=0.9.9'
-	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, build.txt and compile.txt"
+	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, build.txt, compile.txt and audit.txt"
 	@$(COMPILE) $(ARGS) pyproject.toml $(LOCKS)/build.in --extra demo --group dev -o $(LOCKS)/dev.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra demo -o $(LOCKS)/demo.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml -o $(LOCKS)/base.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/build.in -o $(LOCKS)/build.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/compile.in -o $(LOCKS)/compile.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/audit.in -o $(LOCKS)/audit.txt
 
 .PHONY: clean
 clean: ## Remove .venv, .build and every cache

@@ -156,7 +156,7 @@ def compiled(into: Path, root: Path = ROOT, python: str = sys.executable) -> boo
 def _build(tree: Path, python: str) -> None:
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     command += [",".join(HOT), python]
-    outcome = subprocess.run(  # noqa: S603 # our own sources
+    outcome = subprocess.run(  # noqa: S603 # nosec B603 # our own sources
         command, cwd=tree, capture_output=True, text=True, check=False
     )
     if outcome.returncode != 0:

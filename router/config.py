@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -23,8 +24,10 @@ from router.settings import (
     Server,
     State,
     Timeouts,
+    Tls,
     is_name,
 )
+from router.tls import callers_certificates, engines_certificates, flaw
 
 MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
 """Requests held at one endpoint where neither it nor its pool says otherwise."""
@@ -183,9 +186,27 @@ def _contradictions(config: Config) -> Iterator[Flaw]:
                 yield Flaw(place((*where, "api_key_file")), "leave either this or api_key_env out")
     for way, message in strangers(config.policy, config.pools):
         yield Flaw(place(("policy", *way)), message)
+    if config.server.tls is not None:
+        why = flaw(partial(callers_certificates, config.server.tls))
+        yield from () if why is None else (Flaw("server.tls", why),)
+    yield from unusable_certificates(config.pools)
     if config.server.workers > 1 and config.redis is None:
         message = "more than one process needs a [redis] section, through which they agree"
         yield Flaw("server.workers", message)
+
+
+def unusable_certificates(pools: tuple[Pool, ...]) -> Iterator[Flaw]:
+    """Yield the files for connections to engines that cannot be used."""
+    judged: set[Tls] = {Tls()}
+    for number, pool in enumerate(pools):
+        for index, endpoint in enumerate(pool.endpoints):
+            used = endpoint.tls or pool.tls
+            of_its_own = ("endpoints", index) if endpoint.tls else ()
+            if used in judged:
+                continue
+            judged.add(used)
+            if (why := flaw(partial(engines_certificates, used))) is not None:
+                yield Flaw(place(("pools", number, *of_its_own, "tls")), why)
 
 
 def _taken_names(pools: tuple[Pool, ...]) -> Iterator[Flaw]:

@@ -207,10 +207,11 @@ class Door:
     # what is noted
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
-        """Note an attempt that failed."""
+        """Note an attempt that failed; an engine's own words may hold a prompt, or a key."""
+        detail = f"answered {attempt.head.status}" if attempt.is_answered else fault.message
         _LOG.debug(
             "attempt failed",
-            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
+            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": detail},
         )
 
     def note_refusal(self, exchange: Exchange, refusal: Refuse, sla_class: SlaClass) -> None:

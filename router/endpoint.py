@@ -23,7 +23,17 @@ _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 class Endpoint:
     """What the router needs to talk to one engine server."""
 
-    __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
+    __slots__ = (
+        "_credentials",
+        "_key",
+        "_starts",
+        "clock",
+        "dialect",
+        "engine",
+        "id",
+        "pool",
+        "pool_name",
+    )
 
     def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
@@ -43,12 +53,17 @@ class Endpoint:
         self.pool = pool
         self.clock = clock
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
+        self._key = api_key
         self._starts: dict[str, bytes] = {}
 
     @property
     def has_key(self) -> bool:
         """Whether the router has a key of its own for it; else the caller's goes through."""
         return bool(self._credentials)
+
+    def without_key(self, text: str) -> str:
+        """Return an engine's words without the router's own key, which some engines repeat."""
+        return text.replace(self._key, "(the key)") if self._key else text
 
     def request_head(
         self,
@@ -70,7 +85,14 @@ class Endpoint:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
             if self._credentials:
                 dropped |= _CREDENTIALS
-            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            # `content_length` and `content-length` are one name to servers that make variables of it.
+            forwarded = b"".join(
+                [
+                    b"%b: %b\r\n" % each
+                    for each in caller.headers
+                    if each[0] not in dropped and b"_" not in each[0]
+                ]
+            )
             caller.memo[memo] = forwarded
         parts = [start, forwarded]
         parts += [b"%b: %b\r\n" % header for header in extra]

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -17,7 +18,7 @@ from policies.policy import Policy
 from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
-from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
 from router.admin.ledger import Ledger
 from router.admin.live import Live
 from router.admin.openapi import openapi
@@ -31,7 +32,7 @@ from router.admin.revisions import MemoryStore, NotStored, Store
 from router.admin.traffic_api import TrafficApi
 from router.admin.variants_api import VariantsApi
 from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
-from router.config import Config
+from router.config import Config, unusable_certificates
 from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
 from router.door import Door
@@ -39,9 +40,12 @@ from router.overview import Overview
 from router.replicas.ending import end
 from router.replicas.redis import connect
 from router.settings import Admin, Pool
+from router.tls import Certificates
 
 logger = logging.getLogger("headway.admin")
 audit_logger = logging.getLogger("headway.audit")
+LAST_ANSWERS_S: Final = 1
+"""How long an own port's answers may go on once the router is told to stop."""
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
 REDIS_LIMIT_S: Final = 2.0
@@ -54,6 +58,7 @@ class Subject(Protocol):
     config: Config
     door: Door
     overview: Overview
+    certificates: Certificates | None
 
     def adopt_policy(self, policy: Policy) -> None:
         """Route by another policy from here on."""
@@ -137,8 +142,8 @@ class Administration:
         if self._redis is not None:
             self._tasks.append(group.create_task(self._follow()))
         if self.has_own_port:
-            self._listening = _Listener(self._app(), self.settings, self._subject.config)
-            self._tasks.append(group.create_task(self._listening.serve()))
+            self._listening = _Listener(self._app(), self.settings, self._subject)
+            group.create_task(self._listening.serve())
 
     async def _take_up(self, ledger: Ledger[Any]) -> None:
         """Take up what is stored; a Redis that is away must not keep a router from starting."""
@@ -155,6 +160,7 @@ class Administration:
         self.live.close()
         self._policy_api.close()
         if self._listening is not None:
+            # Not cancelled: it has to close what it listens on.
             self._listening.should_exit = True
         for task in self._tasks:
             await end(task)
@@ -196,8 +202,13 @@ class Administration:
         plan = read_fleet(document)
         secrets = SecretReader(self._environ)
         secrets.read(plan.pools, None, None)
-        if secrets.flaws:
-            raise ConfigError("", secrets.flaws)
+        flaws = [
+            *secrets.flaws,
+            *out_of_bounds(plan, self._subject.config),
+            *unusable_certificates(plan.pools),
+        ]
+        if flaws:
+            raise ConfigError("", flaws)
         return plan
 
     def _adopt_policy(self, policy: Policy) -> None:
@@ -269,18 +280,24 @@ class Administration:
 class _Listener(uvicorn.Server):
     """Administration's own port."""
 
-    def __init__(self, app: Starlette, settings: Admin, config: Config) -> None:
+    def __init__(self, app: Starlette, settings: Admin, subject: Subject) -> None:
+        certificates = subject.certificates
+        context = None if certificates is None else certificates.context
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host or config.server.host,
+                host=settings.host or subject.config.server.host,
+                ssl_context_factory=None if context is None else lambda *_: context,
                 port=settings.port or 0,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
             )
         )
 
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
         """Leave signals to the server that callers are heard by."""
+        yield

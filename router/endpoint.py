@@ -15,13 +15,23 @@ _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"host",
     b"x-request-id",
 }
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 
 
 class Endpoint:
     """What the router needs to talk to one engine server."""
 
-    __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
+    __slots__ = (
+        "_credentials",
+        "_keeps",
+        "_starts",
+        "clock",
+        "dialect",
+        "engine",
+        "id",
+        "pool",
+        "pool_name",
+    )
 
     def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
@@ -33,7 +43,9 @@ class Endpoint:
         pool: Pool,
         clock: Callable[[], float],
         api_key: str | None = None,
+        passes_credentials: bool = True,
     ) -> None:
+        """`passes_credentials` False: what a caller shows is for the router, and for no engine."""
         self.id = id
         self.pool_name = pool_name
         self.engine = engine
@@ -41,12 +53,13 @@ class Endpoint:
         self.pool = pool
         self.clock = clock
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
+        self._keeps = bool(api_key) or not passes_credentials
         self._starts: dict[str, bytes] = {}
 
     @property
-    def has_key(self) -> bool:
-        """Whether the router has a key of its own for it; else the caller's goes through."""
-        return bool(self._credentials)
+    def keeps_key(self) -> bool:
+        """Whether the caller's key stays here: the router has one of its own, or asks for one."""
+        return self._keeps
 
     def request_head(
         self,
@@ -59,14 +72,14 @@ class Endpoint:
     ) -> bytes:
         """Return the head of a POST: the caller's end-to-end headers, less what is the router's.
 
-        An endpoint with a key of its own never sees the caller's.
+        An endpoint with a key of its own never sees the caller's, and none does where keys are on.
         """
         start = self._start(path)
-        memo = "forwarded, keyless" if self._credentials else "forwarded"
+        memo = "forwarded, keyless" if self._keeps else "forwarded"
         forwarded = caller.memo.get(memo)
         if forwarded is None:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
-            if self._credentials:
+            if self._keeps:
                 dropped |= _CREDENTIALS
             forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
             caller.memo[memo] = forwarded

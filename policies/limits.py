@@ -1,0 +1,339 @@
+"""How much of something may be used in a span of time, by several routers together.
+
+A `Meter` counts what was used in a window that moves on slot by slot: what is told as a limit for
+a minute holds for every minute, and an idle caller has all of it at once. Routers that share a
+limit lease parts of it from a board beside the requests, a few times a second, so that no request
+waits: see `Meter.say` and `Meter.hear`. While the board is not heard, each keeps to its part.
+
+Amounts are requests or tokens. Times are seconds since 1970, so that routers mean the same slot.
+All state is changed here, in methods that never await.
+"""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+STALE_S: Final = 1.0
+"""A lease that was not renewed for so long is none."""
+IDLE_S: Final = 2.0
+"""A meter that nothing was taken from for so long gives its lease back."""
+EXCHANGE_S: Final = 0.1
+"""Between two exchanges with the board."""
+AT_HAND: Final = 16
+"""Of places, a router that is being asked keeps one part in so many of its share at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time that a limit is for."""
+
+    slot_s: float
+    slots: int
+    """Slots that count, the present one included."""
+
+    @property
+    def length_s(self) -> float:
+        """At most this long does a use count."""
+        return self.slot_s * self.slots
+
+
+MINUTE: Final = Span(0.5, 121)
+"""A use counts for between 60 and 60.5 s: never less than a minute, at most 0.8 % more."""
+DAY: Final = Span(86_400.0, 1)
+"""The present day, UTC."""
+
+
+class Window:
+    """What was used, by slot."""
+
+    __slots__ = ("_amounts", "_slot", "_span", "total")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._slot = 0
+        self._amounts: dict[int, int] = {}
+        """By slot, ascending; only slots that count."""
+        self.total = 0
+        """Of all slots that count, as of the last call."""
+
+    def at(self, now: float) -> int:
+        """Move on to a moment and return its slot; time never goes back here."""
+        slot = int(now / self._span.slot_s)
+        if slot > self._slot:
+            self._slot = slot
+            self._forget(slot - self._span.slots)
+        return self._slot
+
+    def add(self, amount: int, now: float) -> None:
+        """Count a use."""
+        slot = self.at(now)
+        self._amounts[slot] = self._amounts.get(slot, 0) + amount
+        self.total += amount
+
+    def take_back(self, amount: int, used_at: float, now: float) -> int:
+        """Uncount a part of an earlier use, where it still counts; return how much that was."""
+        self.at(now)
+        slot = int(used_at / self._span.slot_s)
+        back = min(amount, self._amounts.get(slot, 0))
+        if back:
+            self._amounts[slot] -= back
+            self.total -= back
+        return back
+
+    def frees_in(self, amount: int, now: float) -> float:
+        """Return how long it takes until `amount` no longer counts, s."""
+        self.at(now)
+        gone = 0
+        for slot, used in self._amounts.items():
+            gone += used
+            if gone >= amount:
+                return (slot + self._span.slots) * self._span.slot_s - now
+        return self._span.length_s
+
+    def empty_in(self, now: float) -> float:
+        """Return how long it takes until nothing counts any more, s."""
+        self.at(now)
+        newest = next(reversed(self._amounts), None)
+        if newest is None:
+            return 0.0
+        return (newest + self._span.slots) * self._span.slot_s - now
+
+    def _forget(self, last: int) -> None:
+        while self._amounts:
+            slot = next(iter(self._amounts))
+            if slot > last:
+                return
+            self.total -= self._amounts.pop(slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a router says to the board of one limit; amounts."""
+
+    owed: int
+    """Used beyond what was leased."""
+    backs: dict[int, int]
+    """Leased and not used, by the slot that it was leased in."""
+    want: int
+    """To be leased for the time until the next exchange; where much is free, more is given. 0: none
+    at all."""
+    least: int
+    """The largest that was refused since: no less than this is of use."""
+
+
+def granted(wanted: Wanted, free: int, count: int) -> int:
+    """Return what one of `count` routers is given of what is free.
+
+    No more than its part, but that it could do with no less than what it had to refuse.
+    """
+    if not wanted.want or free <= 0:
+        return 0
+    part = max(-(-free // count), min(free, wanted.least))
+    return min(max(wanted.want, free // (2 * count)), part)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What the board answers of one limit."""
+
+    amount: int
+    """Leased from here on."""
+    total: int
+    """Used or leased by all routers together, this grant included."""
+    frees_in_s: float
+    """Until `Wanted.least` is free, if nobody else takes it."""
+
+
+class Meter:
+    """One limit, as one router keeps it."""
+
+    __slots__ = (
+        "_backs",
+        "_frees_at",
+        "_heard_at",
+        "_lease",
+        "_leased_at",
+        "_others",
+        "_refused",
+        "_said",
+        "_spent",
+        "_used_at",
+        "count",
+        "limit",
+        "name",
+        "own",
+        "span",
+    )
+
+    def __init__(self, name: str, limit: int, span: Span, count: int = 1) -> None:
+        self.name = name
+        """The same in all routers."""
+        self.limit = limit
+        self.span = span
+        self.count = count
+        """Routers that share it, this one included."""
+        self.own = Window(span)
+        self._lease = 0
+        """What may be used until the next exchange; negative where more was used than leased."""
+        self._leased_at = 0.0
+        self._heard_at = -inf
+        """When the board last answered; minus infinity where there is no lease to keep to."""
+        self._others = 0
+        self._frees_at = 0.0
+        self._backs: dict[int, int] = {}
+        self._refused = 0
+        self._spent = 0
+        """Since the last exchange."""
+        self._used_at = -inf
+        self._said = 0
+        """The lease as it was told last; what it changed by since is not known to the board."""
+
+    def free(self, now: float) -> int:
+        """Return how much may be used at this moment; 0 or less: nothing."""
+        if now - self._heard_at < STALE_S:
+            return self._lease
+        self.own.at(now)
+        used, part = self.own.total, -(-self.limit // self.count)
+        return min(part - used, self.limit - used - self._theirs(now))
+
+    def left(self, now: float) -> int:
+        """Return what is left of the limit for all routers together, as far as is known."""
+        self.own.at(now)
+        return max(0, self.limit - self.own.total - self._theirs(now))
+
+    def _theirs(self, now: float) -> int:
+        """Return what the others had used when they were last heard of, while it may count."""
+        return self._others if now - self._leased_at < self.span.length_s else 0
+
+    def take(self, amount: int, now: float) -> None:
+        """Use some."""
+        self.own.add(amount, now)
+        self._lease -= amount
+        self._spent += amount
+        self._used_at = now
+
+    def settle(self, reserved: int, used: int, reserved_at: float, now: float) -> None:
+        """Correct an estimate; what turned out too much is free again, if it still counts."""
+        if used > reserved:
+            self.take(used - reserved, now)
+            return
+        back = self.own.take_back(reserved - used, reserved_at, now)
+        if self._lease < 0:
+            # The board has not been told of all of it yet.
+            untold = min(back, -self._lease)
+            self._lease += untold
+            back -= untold
+        if back:
+            slot = int(reserved_at / self.span.slot_s)
+            self._backs[slot] = self._backs.get(slot, 0) + back
+
+    def wait_s(self, amount: int, now: float) -> float | None:
+        """Return when to come back with what was refused, s; None: never, it is over the limit.
+
+        Remembers that so much is wanted.
+        """
+        if amount > self.limit:
+            return None
+        self._refused = max(self._refused, amount)
+        lacking = amount - self.left(now)
+        if now - self._heard_at < STALE_S:
+            if lacking <= 0:
+                return 2 * EXCHANGE_S
+            return max(self._frees_at - now, EXCHANGE_S)
+        lacking = amount - self.free(now)
+        if self.own.total < lacking:
+            return max(self._leased_at + self.span.length_s - now, EXCHANGE_S)
+        return max(self.own.frees_in(lacking, now), EXCHANGE_S)
+
+    def reset_s(self, now: float) -> float:
+        """Return how long it takes until all of it is free again, if nothing more is used."""
+        return self.own.empty_in(now)
+
+    # sharing
+
+    def say(self, now: float) -> Wanted | None:
+        """Return what the board is to be told; None where there is nothing."""
+        idle = now - self._used_at >= IDLE_S and not self._refused
+        if idle and not self._lease and not self._backs:
+            self._heard_at = -inf
+            return None
+        backs, self._backs = self._backs, {}
+        if self._lease > 0:
+            slot = int(self._leased_at / self.span.slot_s)
+            backs[slot] = backs.get(slot, 0) + self._lease
+        want = 0 if idle else max(1, 3 * self._spent, self._refused)
+        wanted = Wanted(max(0, -self._lease), backs, want, self._refused)
+        self._said = self._lease
+        self._spent = self._refused = 0
+        return wanted
+
+    def hear(self, granted: Granted, now: float) -> None:
+        """Take in what the board answered; what was used since it was asked is used of this."""
+        self._lease = granted.amount + self._lease - self._said
+        self._leased_at = now
+        self._heard_at = now if granted.amount or now - self._used_at < IDLE_S else -inf
+        self.own.at(now)
+        self._others = max(0, granted.total - granted.amount - self.own.total)
+        self._frees_at = now + granted.frees_in_s
+
+    def missed(self, wanted: Wanted) -> None:
+        """The board did not answer: what it was told is told again, the lease stands till then."""
+        slot = int(self._leased_at / self.span.slot_s)
+        for each, amount in wanted.backs.items():
+            again = amount - max(0, self._said) if each == slot else amount
+            if again > 0:
+                self._backs[each] = self._backs.get(each, 0) + again
+
+
+class Places:
+    """How many requests may run at once, by several routers together."""
+
+    __slots__ = ("_heard_at", "_held", "_peak", "_refused", "count", "in_use", "limit", "name")
+
+    def __init__(self, name: str, limit: int, count: int = 1) -> None:
+        self.name = name
+        self.limit = limit
+        self.count = count
+        self.in_use = 0
+        self._held = 0
+        """Leased from the board, those in use included."""
+        self._heard_at = -inf
+        self._peak = 0
+        self._refused = 0
+
+    def has_room(self, now: float) -> bool:
+        """Tell whether one more may run."""
+        if now - self._heard_at < STALE_S:
+            return self.in_use < self._held
+        return self.in_use < max(1, self.limit // self.count)
+
+    def refused(self) -> None:
+        """Remember that one was turned away."""
+        self._refused += 1
+
+    def enter(self) -> None:
+        """Take a place."""
+        self.in_use += 1
+        self._peak = max(self._peak, self.in_use)
+
+    def leave(self) -> None:
+        """Give it back."""
+        self.in_use -= 1
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the board should be told anything."""
+        return self.in_use > 0 or self._held > 0 or self._peak > 0 or self._refused > 0
+
+    def say(self) -> tuple[int, int]:
+        """Return the places in use, and those that would be held."""
+        busy = max(self.in_use, self._peak) + self._refused
+        at_hand = max(1, self.limit // (AT_HAND * self.count))
+        want = min(self.limit, busy + at_hand) if busy else 0
+        self._peak = self._refused = 0
+        return self.in_use, want
+
+    def hear(self, held: int, now: float) -> None:
+        """Take in what the board leased."""
+        self._held = held
+        self._heard_at = now if held else -inf

@@ -115,8 +115,7 @@ class Wanted:
     backs: dict[int, int]
     """Leased and not used, by the slot that it was leased in."""
     want: int
-    """To be leased for the time until the next exchange; where much is free, more is given. 0: none
-    at all."""
+    """To be leased for the time until the next exchange."""
     least: int
     """The largest that was refused since: no less than this is of use."""
 
@@ -129,7 +128,7 @@ def granted(wanted: Wanted, free: int, count: int) -> int:
     if not wanted.want or free <= 0:
         return 0
     part = max(-(-free // count), min(free, wanted.least))
-    return min(max(wanted.want, free // (2 * count)), part)
+    return min(wanted.want, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,9 @@ class Meter:
         "_refused",
         "_said",
         "_spent",
+        "_told_at",
         "_used_at",
+        "_wants",
         "count",
         "limit",
         "name",
@@ -177,7 +178,10 @@ class Meter:
         """What may be used until the next exchange; negative where more was used than leased."""
         self._leased_at = 0.0
         self._heard_at = -inf
-        """When the board last answered; minus infinity where there is no lease to keep to."""
+        """When the board last leased; minus infinity where there is no lease to keep to."""
+        self._told_at = -inf
+        """When the board last answered."""
+        self._wants = False
         self._others = 0
         self._frees_at = 0.0
         self._backs: dict[int, int] = {}
@@ -261,17 +265,28 @@ class Meter:
         if self._lease > 0:
             slot = int(self._leased_at / self.span.slot_s)
             backs[slot] = backs.get(slot, 0) + self._lease
-        want = 0 if idle else max(1, 3 * self._spent, self._refused)
+        self._wants = not idle
+        want = 0 if idle else self._wanted(now)
         wanted = Wanted(max(0, -self._lease), backs, want, self._refused)
         self._said = self._lease
         self._spent = self._refused = 0
         return wanted
 
+    def _wanted(self, now: float) -> int:
+        """Return what to lease: what may be needed until the next exchange, more while much is left.
+
+        At first no more than its own part: what others used of theirs, and have not told yet, is on
+        the board by the next time, and would be given away twice.
+        """
+        if now - self._told_at >= STALE_S:
+            return max(0, -(-self.limit // self.count) - self.own.total)
+        return max(1, 3 * self._spent, self._refused, self.left(now) // (2 * self.count))
+
     def hear(self, granted: Granted, now: float) -> None:
         """Take in what the board answered; what was used since it was asked is used of this."""
         self._lease = granted.amount + self._lease - self._said
-        self._leased_at = now
-        self._heard_at = now if granted.amount or now - self._used_at < IDLE_S else -inf
+        self._leased_at = self._told_at = now
+        self._heard_at = now if self._wants else -inf
         self.own.at(now)
         self._others = max(0, granted.total - granted.amount - self.own.total)
         self._frees_at = now + granted.frees_in_s
@@ -288,7 +303,18 @@ class Meter:
 class Places:
     """How many requests may run at once, by several routers together."""
 
-    __slots__ = ("_heard_at", "_held", "_peak", "_refused", "count", "in_use", "limit", "name")
+    __slots__ = (
+        "_heard_at",
+        "_held",
+        "_peak",
+        "_refused",
+        "_told_at",
+        "_wants",
+        "count",
+        "in_use",
+        "limit",
+        "name",
+    )
 
     def __init__(self, name: str, limit: int, count: int = 1) -> None:
         self.name = name
@@ -298,6 +324,8 @@ class Places:
         self._held = 0
         """Leased from the board, those in use included."""
         self._heard_at = -inf
+        self._told_at = -inf
+        self._wants = False
         self._peak = 0
         self._refused = 0
 
@@ -325,15 +353,20 @@ class Places:
         """Whether the board should be told anything."""
         return self.in_use > 0 or self._held > 0 or self._peak > 0 or self._refused > 0
 
-    def say(self) -> tuple[int, int]:
+    def say(self, now: float) -> tuple[int, int]:
         """Return the places in use, and those that would be held."""
         busy = max(self.in_use, self._peak) + self._refused
-        at_hand = max(1, self.limit // (AT_HAND * self.count))
-        want = min(self.limit, busy + at_hand) if busy else 0
         self._peak = self._refused = 0
-        return self.in_use, want
+        self._wants = busy > 0
+        if not busy:
+            return 0, 0
+        if now - self._told_at >= STALE_S:
+            # As for a meter: no more than its part before the others have told of theirs.
+            return self.in_use, max(1, self.limit // self.count)
+        return self.in_use, min(self.limit, busy + max(1, self.limit // (AT_HAND * self.count)))
 
     def hear(self, held: int, now: float) -> None:
         """Take in what the board leased."""
         self._held = held
-        self._heard_at = now if held else -inf
+        self._told_at = now
+        self._heard_at = now if self._wants else -inf

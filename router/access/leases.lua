@@ -57,7 +57,7 @@ local function window(key, said)
   local given = 0
   if said.want > 0 and free > 0 then
     local part = math.max(math.ceil(free / count), math.min(free, said.least))
-    given = math.min(math.max(said.want, math.floor(free / (2 * count))), part)
+    given = math.min(said.want, part)
   end
   if given + said.owed > 0 then
     redis.call('HINCRBY', key, slot, given + said.owed)

@@ -35,7 +35,7 @@ Spoken = list[tuple[Meter, Wanted] | tuple[Places, tuple[int, int]]]
 class Leases:
     """See the module. `count`: replicas there are, as far as is known."""
 
-    def __init__(  # it stands between Redis, the gate and the clock
+    def __init__(  # noqa: PLR0913, PLR0917 # it stands between Redis, the gate and the clock
         self,
         client: Client,
         prefix: str,
@@ -43,7 +43,10 @@ class Leases:
         count: Callable[[], int],
         gate: Gate,
         clock: Callable[[], float],
+        board_clock: Callable[[], float] | None = None,
     ) -> None:
+        """`board_clock`: the time that all replicas go by; None: Redis's own."""
+        self._board_clock = board_clock
         self._client = client
         self._prefix = f"{{{prefix}}}:limit:"
         self._replica = replica
@@ -82,7 +85,7 @@ class Leases:
                     spoken.append((meter, wanted))
             places = quota.places
             if places is not None and places.has_news:
-                spoken.append((places, places.say()))
+                spoken.append((places, places.say(now)))
         return spoken
 
     async def _exchange(self, spoken: Spoken, count: int) -> None:
@@ -102,7 +105,8 @@ class Leases:
         self._failing = False
 
     async def _run(self, keys: Sequence[str], document: bytes, count: int) -> Any:
-        words = (len(keys), *keys, self._replica, count, document, "")
+        now_ms = "" if self._board_clock is None else str(int(1000 * self._board_clock()))
+        words = (len(keys), *keys, self._replica, count, document, now_ms)
         try:
             return await self._client.execute_command("EVALSHA", DIGEST, *words)
         except NoScriptError:

@@ -16,9 +16,11 @@ from starlette.routing import BaseRoute
 
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access.desk import Desk
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
 from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.keys_api import KeysApi
 from router.admin.ledger import Ledger
 from router.admin.live import Live
 from router.admin.openapi import openapi
@@ -50,6 +52,7 @@ class Subject(Protocol):
     config: Config
     door: Door
     overview: Overview
+    access: Desk
 
     def adopt_policy(self, policy: Policy) -> None:
         """Route by another policy from here on."""
@@ -150,6 +153,7 @@ class Administration:
             *VersionsApi(self.policy, "/policy", "the policy").operations(),
             *fleet.operations(),
             *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
+            *KeysApi(self._subject.access.office, self._wall_clock).operations(),
             *TrafficApi(door, self.recent, self.live).operations(),
             Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),
         ]

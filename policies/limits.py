@@ -144,7 +144,11 @@ class Granted:
 
 
 class Meter:
-    """One limit, as one router keeps it."""
+    """One limit, as one router keeps it.
+
+    On the way of a request only `pending` changes: `refresh` works out, twice a second, how much
+    there is, and everything since is told from it.
+    """
 
     __slots__ = (
         "_backs",
@@ -161,9 +165,14 @@ class Meter:
         "_wants",
         "count",
         "limit",
+        "most_left",
         "name",
         "own",
+        "pending",
+        "room",
+        "since",
         "span",
+        "until",
     )
 
     def __init__(self, name: str, limit: int, span: Span, count: int = 1) -> None:
@@ -174,6 +183,17 @@ class Meter:
         self.count = count
         """Routers that share it, this one included."""
         self.own = Window(span)
+        """What this router used, up to the last refresh."""
+        self.room = 0
+        """What could be used as of the last refresh."""
+        self.most_left = limit
+        """What was left of the limit for all routers together, as far as was known then."""
+        self.pending = 0
+        """Used since."""
+        self.since = -inf
+        """When that was."""
+        self.until = -inf
+        """From when on it has to be refreshed."""
         self._lease = 0
         """What may be used until the next exchange; negative where more was used than leased."""
         self._leased_at = 0.0
@@ -192,18 +212,47 @@ class Meter:
         self._said = 0
         """The lease as it was told last; what it changed by since is not known to the board."""
 
+    @property
+    def used(self) -> int:
+        """What this router used that still counts."""
+        return self.own.total + self.pending
+
+    def refresh(self, now: float) -> None:
+        """Work out how much there is at a moment."""
+        self._fold()
+        slot = self.own.at(now)
+        used = self.own.total
+        self.most_left = max(0, self.limit - used - self._theirs(now))
+        self.since = now
+        self.until = (slot + 1) * self.span.slot_s
+        if now - self._heard_at < STALE_S:
+            self.room = self._lease
+            self.until = min(self.until, self._heard_at + STALE_S)
+        else:
+            part = -(-self.limit // self.count)
+            self.room = min(part - used, self.limit - used - self._theirs(now))
+            self.until = min(self.until, now + STALE_S)
+
+    def _fold(self) -> None:
+        """Count what was used since the last refresh."""
+        if self.pending:
+            self.own.add(self.pending, self.since)
+            self._lease -= self.pending
+            self._spent += self.pending
+            self._used_at = self.until
+            self.pending = 0
+
     def free(self, now: float) -> int:
         """Return how much may be used at this moment; 0 or less: nothing."""
-        if now - self._heard_at < STALE_S:
-            return self._lease
-        self.own.at(now)
-        used, part = self.own.total, -(-self.limit // self.count)
-        return min(part - used, self.limit - used - self._theirs(now))
+        if now >= self.until:
+            self.refresh(now)
+        return self.room - self.pending
 
     def left(self, now: float) -> int:
         """Return what is left of the limit for all routers together, as far as is known."""
-        self.own.at(now)
-        return max(0, self.limit - self.own.total - self._theirs(now))
+        if now >= self.until:
+            self.refresh(now)
+        return max(0, self.most_left - self.pending)
 
     def _theirs(self, now: float) -> int:
         """Return what the others had used when they were last heard of, while it may count."""
@@ -211,25 +260,31 @@ class Meter:
 
     def take(self, amount: int, now: float) -> None:
         """Use some."""
-        self.own.add(amount, now)
-        self._lease -= amount
-        self._spent += amount
-        self._used_at = now
+        if now >= self.until:
+            self.refresh(now)
+        self.pending += amount
 
     def settle(self, reserved: int, used: int, reserved_at: float, now: float) -> None:
         """Correct an estimate; what turned out too much is free again, if it still counts."""
-        if used > reserved:
-            self.take(used - reserved, now)
-            return
-        back = self.own.take_back(reserved - used, reserved_at, now)
+        if now >= self.until:
+            self.refresh(now)
+        if used >= reserved or reserved_at >= self.since:
+            self.pending += used - reserved
+        else:
+            self._give_back(reserved - used, reserved_at, now)
+
+    def _give_back(self, amount: int, used_at: float, now: float) -> None:
+        self._fold()
+        back = self.own.take_back(amount, used_at, now)
         if self._lease < 0:
             # The board has not been told of all of it yet.
             untold = min(back, -self._lease)
             self._lease += untold
             back -= untold
         if back:
-            slot = int(reserved_at / self.span.slot_s)
+            slot = int(used_at / self.span.slot_s)
             self._backs[slot] = self._backs.get(slot, 0) + back
+        self.refresh(now)
 
     def wait_s(self, amount: int, now: float) -> float | None:
         """Return when to come back with what was refused, s; None: never, it is over the limit.
@@ -239,27 +294,29 @@ class Meter:
         if amount > self.limit:
             return None
         self._refused = max(self._refused, amount)
-        lacking = amount - self.left(now)
+        self.refresh(now)
         if now - self._heard_at < STALE_S:
-            if lacking <= 0:
+            if amount <= self.most_left:
                 return 2 * EXCHANGE_S
             return max(self._frees_at - now, EXCHANGE_S)
-        lacking = amount - self.free(now)
+        lacking = amount - self.room
         if self.own.total < lacking:
             return max(self._leased_at + self.span.length_s - now, EXCHANGE_S)
         return max(self.own.frees_in(lacking, now), EXCHANGE_S)
 
     def reset_s(self, now: float) -> float:
         """Return how long it takes until all of it is free again, if nothing more is used."""
+        self.refresh(now)
         return self.own.empty_in(now)
 
     # sharing
 
     def say(self, now: float) -> Wanted | None:
         """Return what the board is to be told; None where there is nothing."""
+        self._fold()
         idle = now - self._used_at >= IDLE_S and not self._refused
         if idle and not self._lease and not self._backs:
-            self._heard_at = -inf
+            self._heard_at = self.until = -inf
             return None
         backs, self._backs = self._backs, {}
         if self._lease > 0:
@@ -284,12 +341,14 @@ class Meter:
 
     def hear(self, granted: Granted, now: float) -> None:
         """Take in what the board answered; what was used since it was asked is used of this."""
+        self._fold()
         self._lease = granted.amount + self._lease - self._said
         self._leased_at = self._told_at = now
         self._heard_at = now if self._wants else -inf
         self.own.at(now)
         self._others = max(0, granted.total - granted.amount - self.own.total)
         self._frees_at = now + granted.frees_in_s
+        self.refresh(now)
 
     def missed(self, wanted: Wanted) -> None:
         """The board did not answer: what it was told is told again, the lease stands till then."""
@@ -304,7 +363,6 @@ class Places:
     """How many requests may run at once, by several routers together."""
 
     __slots__ = (
-        "_heard_at",
         "_held",
         "_peak",
         "_refused",
@@ -313,7 +371,9 @@ class Places:
         "count",
         "in_use",
         "limit",
+        "most",
         "name",
+        "until",
     )
 
     def __init__(self, name: str, limit: int, count: int = 1) -> None:
@@ -321,9 +381,11 @@ class Places:
         self.limit = limit
         self.count = count
         self.in_use = 0
+        self.most = 0
+        """That may be in use, until `until`."""
+        self.until = -inf
         self._held = 0
         """Leased from the board, those in use included."""
-        self._heard_at = -inf
         self._told_at = -inf
         self._wants = False
         self._peak = 0
@@ -331,9 +393,9 @@ class Places:
 
     def has_room(self, now: float) -> bool:
         """Tell whether one more may run."""
-        if now - self._heard_at < STALE_S:
-            return self.in_use < self._held
-        return self.in_use < max(1, self.limit // self.count)
+        if now >= self.until:
+            self.most = max(1, self.limit // self.count)
+        return self.in_use < self.most
 
     def refused(self) -> None:
         """Remember that one was turned away."""
@@ -369,4 +431,5 @@ class Places:
         """Take in what the board leased."""
         self._held = held
         self._told_at = now
-        self._heard_at = now if self._wants else -inf
+        self.most = held
+        self.until = now + STALE_S if self._wants else -inf

@@ -41,11 +41,19 @@ class Limited:
 class Quota:
     """The limits of one holder, as one router keeps them."""
 
-    __slots__ = ("_allowance", "_whose", "day", "places", "requests", "tokens")
+    __slots__ = (
+        "_allowance",
+        "counts_tokens",
+        "day",
+        "places",
+        "requests",
+        "tokens",
+        "whose",
+    )
 
     def __init__(self, name: str, whose: str, allowance: Allowance, count: int = 1) -> None:
         """`name` is the same in all `count` routers."""
-        self._whose = whose
+        self.whose = whose
         self._allowance = allowance
         rpm, tpm = allowance.requests_per_minute, allowance.tokens_per_minute
         per_day, most = allowance.tokens_per_day, allowance.concurrent
@@ -53,11 +61,8 @@ class Quota:
         self.tokens = None if tpm is None else Meter(f"{name}:tokens", tpm, MINUTE, count)
         self.day = None if per_day is None else Meter(f"{name}:day", per_day, DAY, count)
         self.places = None if most is None else Places(f"{name}:places", most, count)
-
-    @property
-    def counts_tokens(self) -> bool:
+        self.counts_tokens = tpm is not None or per_day is not None
         """Whether an estimate is needed."""
-        return self.tokens is not None or self.day is not None
 
     @property
     def meters(self) -> list[Meter]:
@@ -75,41 +80,71 @@ class Quota:
         """Tell whether these are the limits that it keeps to."""
         return self._allowance == allowance
 
-    def refusal(self, tokens: int, now: float) -> Limited | None:
-        """Return why a request cannot be taken on; None where it can."""
+    def enter(self, tokens: int, now: float) -> Limited | None:  # noqa: C901, PLR0912 # see below
+        """Take on a request, or return why it cannot be; then nothing is taken.
+
+        Written out: a call for each limit would cost as much as all of it.
+        """
         requests, meter, day, places = self.requests, self.tokens, self.day, self.places
-        if requests is not None and requests.free(now) < 1:
-            return self._limited(Kind.REQUESTS, requests, 1, now)
-        if meter is not None and meter.free(now) < tokens:
-            return self._limited(Kind.TOKENS, meter, tokens, now)
-        if day is not None and day.free(now) < tokens:
-            return self._limited(Kind.DAY, day, tokens, now)
-        if places is not None and not places.has_room(now):
-            places.refused()
-            left = max(0, places.limit - places.in_use)
-            return Limited(Kind.CONCURRENT, self._whose, places.limit, left, 1, PLACE_FREES_S)
+        if requests is not None:
+            if now >= requests.until:
+                requests.refresh(now)
+            if requests.room <= requests.pending:
+                return self._limited(Kind.REQUESTS, requests, 1, now)
+        if meter is not None:
+            if now >= meter.until:
+                meter.refresh(now)
+            if meter.room - meter.pending < tokens:
+                return self._limited(Kind.TOKENS, meter, tokens, now)
+        if day is not None:
+            if now >= day.until:
+                day.refresh(now)
+            if day.room - day.pending < tokens:
+                return self._limited(Kind.DAY, day, tokens, now)
+        if places is not None:
+            if not places.has_room(now):
+                return self._crowded(places)
+            places.enter()
+        if requests is not None:
+            requests.pending += 1
+        if meter is not None:
+            meter.pending += tokens
+        if day is not None:
+            day.pending += tokens
         return None
 
-    def _limited(self, kind: Kind, meter: Meter, asked: int, now: float) -> Limited:
-        left, wait_s = meter.left(now), meter.wait_s(asked, now)
-        return Limited(kind, self._whose, meter.limit, left, asked, wait_s)
-
-    def take(self, tokens: int, now: float) -> None:
-        """Take on a request."""
+    def undo(self, tokens: int) -> None:
+        """Take nothing after all, at the very moment of `enter`."""
         if self.requests is not None:
-            self.requests.take(1, now)
+            self.requests.pending -= 1
         if self.tokens is not None:
-            self.tokens.take(tokens, now)
+            self.tokens.pending -= tokens
         if self.day is not None:
-            self.day.take(tokens, now)
+            self.day.pending -= tokens
         if self.places is not None:
-            self.places.enter()
+            self.places.leave()
 
     def settle(self, reserved: int, used: int, reserved_at: float, now: float) -> None:
         """Let go of a request that `used` so many tokens."""
-        if self.tokens is not None:
-            self.tokens.settle(reserved, used, reserved_at, now)
-        if self.day is not None:
-            self.day.settle(reserved, used, reserved_at, now)
-        if self.places is not None:
-            self.places.leave()
+        meter, day, places = self.tokens, self.day, self.places
+        if meter is not None:
+            if now < meter.until and (used >= reserved or reserved_at >= meter.since):
+                meter.pending += used - reserved
+            else:
+                meter.settle(reserved, used, reserved_at, now)
+        if day is not None:
+            if now < day.until and (used >= reserved or reserved_at >= day.since):
+                day.pending += used - reserved
+            else:
+                day.settle(reserved, used, reserved_at, now)
+        if places is not None:
+            places.in_use -= 1
+
+    def _limited(self, kind: Kind, meter: Meter, asked: int, now: float) -> Limited:
+        left, wait_s = meter.left(now), meter.wait_s(asked, now)
+        return Limited(kind, self.whose, meter.limit, left, asked, wait_s)
+
+    def _crowded(self, places: Places) -> Limited:
+        places.refused()
+        left = max(0, places.limit - places.in_use)
+        return Limited(Kind.CONCURRENT, self.whose, places.limit, left, 1, PLACE_FREES_S)

@@ -42,6 +42,8 @@ MARKED = frozenset({Route.CHAT, Route.COMPLETIONS})
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
 _NO_USAGE = TokenUsage()
+# A member looked up on its class costs more than a name of this module.
+CEILING = Why.CEILING
 
 
 @dataclass(init=False, slots=True)
@@ -647,7 +649,7 @@ class Exchange:
         if gate is None:
             return b""
         lines = gate.told(stay, self.request.arrived)
-        return lines + LOWERED if flight.ask.why is Why.CEILING else lines
+        return lines + LOWERED if flight.ask.why is CEILING else lines
 
     def _placement(self, flight: Flight) -> Placement:
         plan = flight.endpoint.plan

@@ -13,15 +13,12 @@ from policies.fleet import Flight
 from policies.keys import entitled
 from policies.quotas import Kind, Limited
 from router import errors
-from router.access.keyring import Failure, Holder, Keyring, Pass
+from router.access.keyring import Failure, Holder, Keyring, Pass, Use
 from router.access.refusals import REFUSALS, class_refused, limited, model_refused
-from router.access.told import told
 from router.answer import Outcome
 from router.settings import AboveClass, Access
 from router.wire.heads import RequestHead
 
-TOKENS_PER_BYTE: Final = 0.27
-"""Before anything is known of a text: see `policies.lengths`."""
 OTHER: Final = "other"
 LOWERED: Final = b"x-sla-class-lowered: 1\r\n"
 """Said to whoever asked for a class above its highest."""
@@ -33,16 +30,6 @@ class Tokens(Protocol):
     def find(self, text: bytes, now: float) -> Pass | Failure | None:
         """Return what one opens; None where it is none of theirs. `now` is since 1970."""
         ...
-
-
-class Use:
-    """What one tenant used of this router."""
-
-    __slots__ = ("requests", "tokens")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.tokens = 0
 
 
 class Stay:
@@ -117,15 +104,11 @@ class Gate:
             if refused is not None:
                 return refused
         now += self.since_1970_s
-        tokens = 0
+        tokens = holder.estimate(facts) if holder.counts_tokens else 0
         for quota in holder.quotas:
-            if quota.counts_tokens and not tokens:
-                tokens = _estimate(holder, facts)
-            over = quota.refusal(tokens, now)
+            over = quota.enter(tokens, now)
             if over is not None:
-                return self._over(holder, over, now)
-        for quota in holder.quotas:
-            quota.take(tokens, now)
+                return self._over(holder, over, tokens, now)
         return Stay(holder, tokens, now)
 
     def _hold_to_class(self, holder: Holder, facts: RequestFacts) -> errors.Problem | None:
@@ -141,38 +124,50 @@ class Gate:
             facts.ceiling = holder.ceiling
         return None
 
-    def _over(self, holder: Holder, over: Limited, now: float) -> errors.Problem:
+    def _over(self, holder: Holder, over: Limited, tokens: int, now: float) -> errors.Problem:
+        for quota in holder.quotas:
+            if quota.whose == over.whose:
+                break
+            quota.undo(tokens)
         self.limited[over.kind] += 1
-        return limited(over, told(holder.quotas, now))
+        return limited(over, holder.told(now))
 
     def settle(
         self, stay: Stay, flight: Flight | None, ending: Ending | None, outcome: Outcome | None,
         now: float,
     ) -> None:  # fmt: skip
         """Let go of what a request has taken, once, however it ended."""
-        used = _used(stay, flight, ending, outcome)
-        now += self.since_1970_s
         holder = stay.holder
+        answer = prompt = None
+        if outcome is not None:
+            prompt, answer = outcome.prompt_tokens, outcome.output_tokens
+        if prompt is not None and answer is not None:
+            used = prompt + answer
+        else:
+            used = _used(stay, flight, ending, prompt, answer)
+        if answer:
+            holder.saw_answer(answer)
+        now += self.since_1970_s
         for quota in holder.quotas:
             quota.settle(stay.tokens, used, stay.at, now)
-        if outcome is not None and outcome.output_tokens:
-            holder.saw_answer(outcome.output_tokens)
-        use = self.uses.get(holder.key.tenant)
+        use = holder.use
         if use is None:
-            use = self._use(holder.key.tenant)
+            use = holder.use = self._use(holder.key.tenant)
         use.requests += 1
         use.tokens += used
 
     def told(self, stay: Stay, now: float) -> bytes:
         """Return the header lines that tell a caller of its limits."""
-        quotas = stay.holder.quotas
-        return told(quotas, now + self.since_1970_s) if quotas else b""
+        return stay.holder.told(now + self.since_1970_s)
 
     def refusal(self, failure: Failure) -> errors.Problem:
         """Return the answer to who is not let in."""
         return REFUSALS[failure]
 
     def _use(self, tenant: str) -> Use:
+        known = self.uses.get(tenant)
+        if known is not None:
+            return known
         name = tenant if len(self.uses) < self._max_tenants else OTHER
         return self.uses.setdefault(name, Use())
 
@@ -189,27 +184,15 @@ def presented(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
     return None
 
 
-def _estimate(holder: Holder, facts: RequestFacts) -> int:
-    """Return the tokens that a request is thought to take, prompt and answer, at least 1."""
-    prompt = facts.known_prompt_tokens
-    if prompt is None:
-        prompt = 1 + int(facts.prompt_bytes * TOKENS_PER_BYTE)
-    answer = int(holder.answer_tokens)
-    if facts.max_tokens is not None:
-        answer = min(answer, facts.max_tokens)
-    return prompt + answer * facts.choices
-
-
-def _used(stay: Stay, flight: Flight | None, ending: Ending | None, outcome: Outcome | None) -> int:
+def _used(
+    stay: Stay, flight: Flight | None, ending: Ending | None, prompt: int | None, answer: int | None
+) -> int:
     """Return the tokens that a request took, as far as is known.
 
     Who leaves before an engine has told is charged what was thought; whom it failed, nothing.
     """
     if flight is None or ending is Ending.REJECTED:
         return 0
-    if outcome is None or (outcome.prompt_tokens is None and outcome.output_tokens is None):
+    if prompt is None and answer is None:
         return 0 if ending is Ending.FAILED else stay.tokens
-    prompt = outcome.prompt_tokens
-    if prompt is None:
-        prompt = flight.ask.prompt_tokens
-    return prompt + (outcome.output_tokens or 0)
+    return (flight.ask.prompt_tokens if prompt is None else prompt) + (answer or 0)

@@ -10,15 +10,18 @@ from enum import StrEnum
 from math import inf
 from typing import Final
 
-from policies.facts import SlaClass
+from policies.facts import RequestFacts, SlaClass
 from policies.keys import Allowance, Key, may_use
 from policies.quotas import Quota
 from router.access.secret import digest_of, id_in, is_same
+from router.access.told import Telling
 
-FIRST_ANSWER_TOKENS: Final = 256.0
+TOKENS_PER_BYTE: Final = 0.27
+"""Before anything is known of a text: see `policies.lengths`."""
+FIRST_ANSWER_TOKENS: Final = 256
 """What an answer is thought to take before any was seen."""
-LEARNING: Final = 0.1
-"""Weight of the newest answer."""
+LEARNING_SHIFT: Final = 3
+"""One part in 2 to the power of this is the weight of the newest answer."""
 MOST_MODELS: Final = 256
 """Names remembered of one holder, right and wrong ones."""
 
@@ -37,10 +40,31 @@ class Failure(StrEnum):
     """A token of an identity provider that does not hold."""
 
 
+class Use:
+    """What one tenant used of this router."""
+
+    __slots__ = ("requests", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.tokens = 0
+
+
 class Holder:
     """Who holds a key, and what was used of it by way of this router."""
 
-    __slots__ = ("_models", "answer_tokens", "ceiling", "has_gaps", "key", "quotas")
+    __slots__ = (
+        "_models",
+        "_telling",
+        "answer_tokens",
+        "ceiling",
+        "counts_tokens",
+        "has_gaps",
+        "key",
+        "learned",
+        "quotas",
+        "use",
+    )
 
     def __init__(self, key: Key, quotas: tuple[Quota, ...]) -> None:
         self.key = key
@@ -48,8 +72,14 @@ class Holder:
         """Those that limit anything: the key's own, its tenant's."""
         self.ceiling: SlaClass | None = key.entitlement.ceiling
         self.has_gaps = key.entitlement.has_gaps
+        self.counts_tokens = any(each.counts_tokens for each in quotas)
+        self.use: Use | None = None
+        """Its tenant's; None before the first request."""
         self.answer_tokens = FIRST_ANSWER_TOKENS
         """What an answer took lately."""
+        self.learned = FIRST_ANSWER_TOKENS << LEARNING_SHIFT
+        """The same, in smaller parts."""
+        self._telling = Telling(quotas)
         self._models: dict[str, bool] = {}
 
     def may_use(self, model: str) -> bool:
@@ -61,9 +91,28 @@ class Holder:
             known = self._models[model] = may_use(model, self.key.entitlement)
         return known
 
+    def estimate(self, facts: RequestFacts) -> int:
+        """Return the tokens that a request is thought to take, prompt and answer; at least 1."""
+        prompt = facts.known_prompt_tokens
+        if prompt is None:
+            prompt = 1 + int(facts.prompt_bytes * TOKENS_PER_BYTE)
+        answer, most = self.answer_tokens, facts.max_tokens
+        if most is not None and most < answer:
+            answer = most
+        return prompt + answer * facts.choices
+
     def saw_answer(self, tokens: int) -> None:
         """Learn how long answers are."""
-        self.answer_tokens += LEARNING * (tokens - self.answer_tokens)
+        self.learned += tokens - self.answer_tokens
+        self.answer_tokens = self.learned >> LEARNING_SHIFT
+
+    def saw_as_much_as(self, before: "Holder") -> None:
+        """Go on from what the holder of the key before its change has seen."""
+        self.learned, self.answer_tokens = before.learned, before.answer_tokens
+
+    def told(self, now: float) -> bytes:
+        """Return the header lines that tell of its limits; `now` is since 1970."""
+        return self._telling.lines(now)
 
 
 class Pass:
@@ -104,7 +153,7 @@ class Keyring:
         before = self._passes.get(key.id, [])
         holder = self.holder_of(key)
         if before:
-            holder.answer_tokens = before[0].holder.answer_tokens
+            holder.saw_as_much_as(before[0].holder)
         passes = []
         for proof in key.proofs:
             until = key.good_until_s(proof)

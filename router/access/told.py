@@ -5,12 +5,14 @@ Source: OpenAI's API reference, "Rate limits: rate limits in headers".
 """
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 from policies.limits import Meter
 from policies.quotas import Quota
 
+RETOLD_S: Final = 0.25
+"""How old the reset times that are told may be."""
 _TOLD_S: Final = 120
 _WHOLE: Final = [
     b"%ds" % seconds if seconds < 60 else b"%dm%ds" % divmod(seconds, 60)  # noqa: PLR2004
@@ -18,32 +20,52 @@ _WHOLE: Final = [
 ]
 
 
-def told(quotas: Sequence[Quota], now: float) -> bytes:
-    """Return header lines; empty where nothing is counted in a minute. `now` is since 1970."""
-    requests: Meter | None = None
-    tokens: Meter | None = None
-    requests_left = tokens_left = 0
-    for quota in quotas:
-        meter = quota.requests
-        if meter is not None:
-            left = meter.left(now)
-            if requests is None or left < requests_left:
-                requests, requests_left = meter, left
-        meter = quota.tokens
-        if meter is not None:
-            left = meter.left(now)
-            if tokens is None or left < tokens_left:
-                tokens, tokens_left = meter, left
-    if requests is None:
-        return b"" if tokens is None else _lines(b"tokens", tokens, tokens_left, now)
-    lines = _lines(b"requests", requests, requests_left, now)
-    return lines if tokens is None else lines + _lines(b"tokens", tokens, tokens_left, now)
+class Telling:
+    """The lines of one holder: worked out anew when a limit is, with only what is left filled in."""
+
+    __slots__ = ("_quotas", "_requests", "_template", "_tokens", "_until")
+
+    def __init__(self, quotas: Sequence[Quota]) -> None:
+        self._quotas = quotas
+        self._requests: Meter | None = None
+        self._tokens: Meter | None = None
+        self._template = b""
+        self._until = inf if not any(q.requests or q.tokens for q in quotas) else -inf
+
+    def lines(self, now: float) -> bytes:
+        """Return header lines; empty where nothing is counted in a minute. `now` is since 1970."""
+        if now >= self._until:
+            self._retell(now)
+        requests, tokens = self._requests, self._tokens
+        if requests is None:
+            return b"" if tokens is None else self._template % _left(tokens)
+        if tokens is None:
+            return self._template % _left(requests)
+        return self._template % (_left(requests), _left(tokens))
+
+    def _retell(self, now: float) -> None:
+        self._until = now + RETOLD_S
+        requests = [each.requests for each in self._quotas if each.requests is not None]
+        tokens = [each.tokens for each in self._quotas if each.tokens is not None]
+        self._requests = min(requests, key=lambda each: each.left(now), default=None)
+        self._tokens = min(tokens, key=lambda each: each.left(now), default=None)
+        self._template = b"".join((
+            b"" if self._requests is None else _lines(b"requests", self._requests, now),
+            b"" if self._tokens is None else _lines(b"tokens", self._tokens, now),
+        ))  # fmt: skip
 
 
-def _lines(what: bytes, meter: Meter, left: int, now: float) -> bytes:
+def _left(meter: Meter) -> int:
+    left = meter.most_left - meter.pending
+    return max(0, left)
+
+
+def _lines(what: bytes, meter: Meter, now: float) -> bytes:
+    """Return the lines about one limit, with a place for what is left."""
     return (
-        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
-        % (what, meter.limit, what, left, what, duration(meter.reset_s(now)))
+        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+        b"x-ratelimit-remaining-%b: %%d\r\n"
+        % (what, meter.limit, what, duration(meter.reset_s(now)), what)
     )
 
 

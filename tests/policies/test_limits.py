@@ -56,7 +56,7 @@ def test_what_is_settled_leaves_exactly_what_was_used(uses, data):
         truths.append(used)
         meter.settle(reserved, used, NOON + number, NOON + number + 1)
 
-    assert meter.own.total == sum(truths)
+    assert meter.used == sum(truths)
     assert meter.left(NOON + 21) == 10_000 - sum(truths)
 
 
@@ -66,7 +66,7 @@ def test_what_was_reserved_too_much_and_counts_no_more_is_not_given_back():
     meter.take(90, NOON + 70)
     meter.settle(80, 10, NOON, NOON + 71)
 
-    assert meter.own.total == 90
+    assert meter.used == 90
 
 
 def test_the_time_that_a_refusal_tells_is_when_there_is_room():
@@ -75,6 +75,7 @@ def test_the_time_that_a_refusal_tells_is_when_there_is_room():
         meter.take(1, NOON + second)
     assert meter.free(NOON + 10) == 0
     wait_s = meter.wait_s(3, NOON + 10)
+    assert wait_s is not None
 
     assert meter.free(NOON + 10 + wait_s - 0.6) < 3
     assert meter.free(NOON + 10 + wait_s) >= 3
@@ -165,7 +166,7 @@ def test_routers_that_hear_nothing_keep_to_their_parts(uses, limit):
             if meter.free(NOON) >= 1:
                 meter.take(1, NOON)
 
-    assert sum(meter.own.total for meter in meters) <= limit + 2
+    assert sum(meter.used for meter in meters) <= limit + 2
 
 
 def test_a_router_that_hears_no_more_counts_what_the_others_had_used():
@@ -178,20 +179,34 @@ def test_a_router_that_hears_no_more_counts_what_the_others_had_used():
     late.wait_s(1, NOON + 2)
     board.exchange(late, NOON + 2)
     gone_at = NOON + 2 + STALE_S
-    assert busy.own.total == 30
+    assert busy.used == 30
 
     assert late.free(gone_at) <= 0
     assert late.free(gone_at + 61) == 10
+
+
+def told(meter, now):
+    """Have a meter tell a board that does not answer."""
+    wanted = meter.say(now)
+    assert wanted is not None
+    meter.missed(wanted)
+
+
+def refused_for(quota, tokens, now):
+    """Return which limit refuses."""
+    limited = quota.enter(tokens, now)
+    assert limited is not None
+    return limited.kind
 
 
 def test_a_missed_exchange_is_told_again():
     board = Board(100, 2)
     meter = Meter("m", 100, MINUTE, 2)
     meter.take(5, NOON)
-    meter.missed(meter.say(NOON))
+    told(meter, NOON)
     board.exchange(meter, NOON + 0.1)
     meter.settle(5, 2, NOON, NOON + 0.2)
-    meter.missed(meter.say(NOON + 0.2))
+    told(meter, NOON + 0.2)
     lease_before = meter.free(NOON + 0.2)
     board.exchange(meter, NOON + 0.3)
 
@@ -244,16 +259,27 @@ def test_places_nobody_needs_are_not_held():
 
 def test_of_several_limits_the_first_that_is_reached_refuses():
     quota = Quota("key:a", "key 'a'", Allowance(5, 100, 150, 2))
-    quota.take(60, NOON)
+    assert quota.enter(60, NOON) is None
 
-    assert quota.refusal(60, NOON).kind is Kind.TOKENS
-    assert quota.refusal(10, NOON) is None
-    quota.take(10, NOON)
-    assert quota.refusal(10, NOON).kind is Kind.CONCURRENT
+    assert refused_for(quota, 60, NOON) is Kind.TOKENS
+    assert quota.enter(10, NOON) is None
+    assert refused_for(quota, 10, NOON) is Kind.CONCURRENT
     quota.settle(60, 60, NOON, NOON + 1)
-    assert quota.refusal(10, NOON + 1) is None
+    assert quota.enter(10, NOON + 1) is None
     quota.settle(10, 10, NOON, NOON + 1)
-    assert quota.refusal(90, NOON + 62).kind is Kind.DAY
+    assert refused_for(quota, 90, NOON + 62) is Kind.DAY
+
+
+def test_who_is_refused_has_taken_nothing():
+    quota = Quota("key:a", "key 'a'", Allowance(2, 100, 100, 1))
+    assert quota.enter(30, NOON) is None
+    for tokens in (80, 10):
+        assert quota.enter(tokens, NOON) is not None
+    quota.undo(30)
+
+    assert [meter.left(NOON) for meter in quota.meters] == [2, 100, 100]
+    assert quota.places is not None
+    assert quota.places.in_use == 0
 
 
 def test_a_limit_that_did_not_change_goes_on_counting():

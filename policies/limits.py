@@ -162,6 +162,7 @@ class Meter:
         "_spent",
         "_told_at",
         "_used_at",
+        "_usual",
         "_wants",
         "count",
         "limit",
@@ -206,6 +207,9 @@ class Meter:
         self._frees_at = 0.0
         self._backs: dict[int, int] = {}
         self._refused = 0
+        """The largest amount since the last exchange."""
+        self._usual = 0
+        """The last amount that was refused: a lease of less is of little use."""
         self._spent = 0
         """Since the last exchange."""
         self._used_at = -inf
@@ -294,6 +298,7 @@ class Meter:
         if amount > self.limit:
             return None
         self._refused = max(self._refused, amount)
+        self._usual = amount
         self.refresh(now)
         if now - self._heard_at < STALE_S:
             if amount <= self.most_left:
@@ -337,7 +342,7 @@ class Meter:
         """
         if now - self._told_at >= STALE_S:
             return max(0, -(-self.limit // self.count) - self.own.total)
-        return max(1, 3 * self._spent, self._refused, self.left(now) // (2 * self.count))
+        return max(1, 3 * self._spent, self._usual, self.left(now) // (2 * self.count))
 
     def hear(self, granted: Granted, now: float) -> None:
         """Take in what the board answered; what was used since it was asked is used of this."""

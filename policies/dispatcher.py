@@ -572,7 +572,7 @@ class Dispatcher:
         flight.hit_tokens = placed.hit_tokens
         placed.endpoint.take(flight)
         self._affinity.went(ask.facts, placed.endpoint.id)
-        self._shares.used(ask.facts.tenant, _cost(ask), now)
+        self._shares.used(ask.facts.tenant, _cost(ask) / ask.facts.weight, now)
         return flight
 
     def _has_floor(self, ask: Ask) -> bool:

@@ -83,6 +83,8 @@ class RequestFacts:
     shares one has the same text up to there."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
+    weight: float = 1.0
+    """What its tenant may use beside others, relative to theirs, > 0."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -99,6 +101,7 @@ class RequestFacts:
         session: str | None = None,
         beginnings: tuple[int, ...] = (),
         ceiling: SlaClass = SlaClass.INTERACTIVE,
+        weight: float = 1.0,
     ) -> None:
         self.id = id
         self.model = model
@@ -113,6 +116,7 @@ class RequestFacts:
         self.session = session
         self.beginnings = beginnings
         self.ceiling = ceiling
+        self.weight = weight
 
 
 @dataclass(frozen=True, slots=True)

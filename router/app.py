@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from math import inf
 from random import Random
+from time import time as wall_clock  # noqa: TID251 # for what people and other systems read
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -27,6 +28,7 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access.desk import Desk, Shared
 from router.access_log import AccessLog
 from router.canary import Canaries
 from router.config import Config
@@ -82,6 +84,7 @@ class Router:
         rng: Random,
         access_log: AccessLog | None,
         logs: Mapping[str, LineWriter],
+        wall_clock: Callable[[], float] = wall_clock,
     ) -> None:
         self.config = config
         self.metrics = Metrics(max_models=config.metrics.max_models)
@@ -134,6 +137,29 @@ class Router:
         self._spawn: Spawn | None = None
         read_at_scrape(self.metrics, self.door, logs)
         self.member = self._member()
+        self.access = self._access(secrets.pepper, wall_clock)
+        self.door.gate = self.access.gate
+
+    def _access(self, pepper: str | None, wall_clock: Callable[[], float]) -> Desk:
+        """Return who may do what."""
+        config, member = self.config, self.member
+        shared: Shared | None = None
+        if config.redis is not None and member is not None:
+            # Only here: see `_member`.
+            from router.replicas.redis import connect  # noqa: PLC0415 # see above
+
+            client = connect(config.redis.url, self._redis_password, limit_s=LIMIT_S)
+            shared = Shared(client, config.redis, member.replica, lambda: member.count)
+        return Desk(
+            config.access,
+            pepper,
+            state=config.state,
+            shared=shared,
+            clock=self._clock,
+            wall_clock=wall_clock,
+            class_of=self.dispatcher.class_of,
+            metrics=self.metrics,
+        )
 
     def _member(self) -> Member | None:
         """Return this router as one of several; None where it shares nothing."""
@@ -239,12 +265,13 @@ class Router:
             report = replace(report, reads=member.reads)
         async with asyncio.TaskGroup() as group:
             self._spawn = group.create_task
+            beside = await self.access.start(group)
             if self.administration is not None:
                 await self.administration.start(group)
             prober = Prober(group, self._engines, report, self.config.probes, self._rng)
             self._prober = prober
             self._enter(self._members)
-            beside = [
+            beside += [
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self._lagged, self._clock)),
                 group.create_task(self._renew()),
@@ -260,6 +287,7 @@ class Router:
             if member is not None and shares is not None:
                 await end(shares)
                 await member.leave()
+            await self.access.stop()
             self._canaries.close()
             self.door.stop()
             for each in (*self.door.endpoints.values(), *self._leaving):
@@ -292,6 +320,7 @@ class Router:
             pool=connections,
             clock=self._clock,
             api_key=self._api_keys.get(endpoint.id),
+            passes_credentials=self.door.gate is None,
         )
 
     def _target(self, endpoint: EndpointSettings, tls: Tls) -> Target:
@@ -457,6 +486,8 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         router.overview,
         router.metrics,
         started_at_s=started_at_s,
+        gate=router.door.gate,
+        clock=router.door.clock,
         more=more,
         lifespan=router.running,
     )

@@ -326,7 +326,7 @@ class Attempt:
         if not done and self.connection is not None:
             self.connection.drop()
         kind = _FAILURES.get(fault.kind, FailureKind.REJECTED)
-        if fault.kind is FaultKind.UNAUTHORIZED and self.endpoint.has_key:
+        if fault.kind is FaultKind.UNAUTHORIZED and self.endpoint.keeps_key:
             # The router's own key was refused: that is the endpoint's fault, not the caller's.
             kind = FailureKind.BROKEN
         message = self.endpoint.without_key(fault.message)

@@ -17,7 +17,7 @@ _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"host",
     b"x-request-id",
 }
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 
 
 class Endpoint:
@@ -25,6 +25,7 @@ class Endpoint:
 
     __slots__ = (
         "_credentials",
+        "_keeps",
         "_key",
         "_starts",
         "clock",
@@ -45,7 +46,9 @@ class Endpoint:
         pool: Pool,
         clock: Callable[[], float],
         api_key: str | None = None,
+        passes_credentials: bool = True,
     ) -> None:
+        """`passes_credentials` False: what a caller shows is for the router, and for no engine."""
         self.id = id
         self.pool_name = pool_name
         self.engine = engine
@@ -54,12 +57,13 @@ class Endpoint:
         self.clock = clock
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
         self._key = api_key
+        self._keeps = bool(api_key) or not passes_credentials
         self._starts: dict[str, bytes] = {}
 
     @property
-    def has_key(self) -> bool:
-        """Whether the router has a key of its own for it; else the caller's goes through."""
-        return bool(self._credentials)
+    def keeps_key(self) -> bool:
+        """Whether the caller's key stays here: the router has one of its own, or asks for one."""
+        return self._keeps
 
     def without_key(self, text: str) -> str:
         """Return an engine's words without the router's own key, which some engines repeat."""
@@ -76,14 +80,14 @@ class Endpoint:
     ) -> bytes:
         """Return the head of a POST: the caller's end-to-end headers, less what is the router's.
 
-        An endpoint with a key of its own never sees the caller's.
+        An endpoint with a key of its own never sees the caller's, and none does where keys are on.
         """
         start = self._start(path)
-        memo = "forwarded, keyless" if self._credentials else "forwarded"
+        memo = "forwarded, keyless" if self._keeps else "forwarded"
         forwarded = caller.memo.get(memo)
         if forwarded is None:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
-            if self._credentials:
+            if self._keeps:
                 dropped |= _CREDENTIALS
             # `content_length` and `content-length` are one name to servers that make variables of it.
             forwarded = b"".join(

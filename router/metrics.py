@@ -1,6 +1,7 @@
 """Everything that is counted, in one table, and where each number comes from.
 
-Names are `headway_<what>_<unit>`; labels have few values, never a request id, a tenant or a path.
+Names are `headway_<what>_<unit>`; labels have few values, never a request id or a path; of models and
+tenants there are so many and the others together.
 A request only adds to plain numbers (`router.counters`); they become text when somebody scrapes.
  All state is changed here, in methods that never await.
 """
@@ -79,6 +80,11 @@ REPLICA_MODE = Family("headway_replica_mode", _G, "1 for how this router stands 
 REPLICA_EXCHANGES = Family("headway_replica_exchanges", _C, "Exchanges with the board, by whether it answered.", ("outcome",))
 REPLICA_EXCHANGE = Family("headway_replica_exchange_seconds", _G, "What the last exchange with the board took.", (), "seconds")
 BULK_PERMITS = Family("headway_bulk_permits", _G, "Bulk requests that this router may have at an endpoint.", ("endpoint",))
+AUTH_FAILURES = Family("headway_auth_failures", _C, "Requests that no key opened the router for.", ("reason",))
+LIMITED = Family("headway_limited", _C, "Requests over a limit of their key or tenant.", ("kind",))
+LOWERED = Family("headway_class_lowered", _C, "Requests for a class above their caller's highest.")
+TENANT_REQUESTS = Family("headway_tenant_requests", _C, "Requests of holders of keys that have ended.", ("tenant",))
+TENANT_TOKENS = Family("headway_tenant_tokens", _C, "Tokens of holders of keys, prompt and answer.", ("tenant",))
 BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
 # fmt: on
 
@@ -86,6 +92,7 @@ READ: Final = (
     *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),
+    *(AUTH_FAILURES, LIMITED, LOWERED, TENANT_REQUESTS, TENANT_TOKENS),
     *(REPLICAS, REPLICA_MODE, REPLICA_EXCHANGES, REPLICA_EXCHANGE, BULK_PERMITS),
 )
 

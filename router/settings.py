@@ -15,9 +15,10 @@ from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
 from policies.facts import Profile, SlaClass
+from policies.keys import Allowance
 from router.log import Style
 from router.networks import PRIVATE, as_network
-from router.urls import engine_url, redis_url
+from router.urls import engine_url, network, redis_url
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -219,6 +220,63 @@ class State:
 
     directory: File = Path("state")
     """Made if it is not there."""
+
+
+class AboveClass(StrEnum):
+    """What becomes of a request for a class above the caller's highest."""
+
+    LOWER = "lower"
+    """It is served as the highest, and the answer says so."""
+    REFUSE = "refuse"
+    """It is refused, 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """Tokens of an identity provider, beside keys; needs the package's extra `jwt`."""
+
+    issuer: Text
+    """What `iss` must be."""
+    audience: Text
+    """What `aud` must hold."""
+    jwks_file: File | None = None
+    """Holds the provider's public keys; read again when it has changed."""
+    jwks_url: Annotated[str, AfterValidator(engine_url)] | None = None
+    """Or where they are fetched, every five minutes and when a key is not among them."""
+    algorithms: Annotated[tuple[Text, ...], Len(1)] = ("RS256", "ES256", "EdDSA")
+    """Signatures that are trusted; none with a shared secret."""
+    leeway_s: Annotated[float, Ge(0)] = 30.0
+    """By how much clocks may differ."""
+    tenant_claim: Text = "sub"
+    """Whose value is the tenant."""
+    class_claim: Text | None = None
+    """Whose value is the highest class; none: `highest_class` for all."""
+    highest_class: SlaClass = SlaClass.STANDARD
+    """Of tokens that do not say."""
+    models: Annotated[tuple[Text, ...], Len(1)] = ("*",)
+    """What holders of a token may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what; present: callers need a key."""
+
+    open: bool = False
+    """True: whoever reaches the router may use it, as who it says that it is."""
+    above_class: AboveClass = AboveClass.LOWER
+    """What becomes of a request for a class above the caller's highest."""
+    pepper_file: File | None = None
+    """Holds a secret that digests of keys are made with, the same for all replicas; none: the
+    environment variable HEADWAY_ACCESS_PEPPER, if set. Another one makes every key void."""
+    trusted_proxies: tuple[Annotated[str, AfterValidator(network)], ...] = ()
+    """Networks whose `X-Forwarded-*`, `Forwarded` and `X-Real-IP` go on to engines; all others'
+    are dropped."""
+    tenants: Mapping[Name, Allowance] = field(default_factory=dict)
+    """What each tenant may use with all of its keys together; none: no more than the keys say."""
+    max_tenants: Annotated[int, Ge(1)] = 64
+    """Tenants with metrics of their own; those beyond are counted as "other"."""
+    jwt: Jwt | None = None
+    """Tokens of an identity provider; none: keys alone."""
 
 
 @dataclass(frozen=True, slots=True)

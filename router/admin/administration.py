@@ -15,10 +15,12 @@ from starlette.routing import BaseRoute
 
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access.desk import Desk
 from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
 from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
+from router.admin.keys_api import KeysApi
 from router.admin.ledger import Ledger
 from router.admin.live import Live
 from router.admin.openapi import openapi
@@ -59,6 +61,7 @@ class Subject(Protocol):
     door: Door
     overview: Overview
     certificates: Certificates | None
+    access: Desk
 
     def adopt_policy(self, policy: Policy) -> None:
         """Route by another policy from here on."""
@@ -176,6 +179,7 @@ class Administration:
             *VersionsApi(self.policy, "/policy", "the policy").operations(),
             *fleet.operations(),
             *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
+            *KeysApi(self._subject.access.office, self._wall_clock).operations(),
             *TrafficApi(door, self.recent, self.live).operations(),
             *VariantsApi(self.live).operations(),
             Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),

@@ -22,6 +22,7 @@ from router.app import Router, server
 from router.config import Config
 from router.credentials import Secrets
 from router.settings import (
+    Access,
     Admin,
     CallersTls,
     Endpoint,
@@ -116,6 +117,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     state: State | None = None,
     redis: Redis | None = None,
     tls: CallersTls | None = None,
+    access: Access | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
 
@@ -131,6 +133,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         admin=admin,
         state=state,
         redis=redis,
+        access=access,
     )
     secrets = Secrets(api_keys=api_keys or {}, admin_token=TOKEN if admin else None)
     lines = KeptLines()

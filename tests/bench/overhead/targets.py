@@ -16,7 +16,7 @@ from tests.bench.overhead.tools import BUILD, ROOT, CannotCompile, compiler
 
 DIRECT = "direct"
 HEADWAY = "headway"
-FASTER = "headway-compiled"
+FROM_SOURCE = "headway-source"
 COMPILED = BUILD / "compiled"
 
 
@@ -128,14 +128,14 @@ endpoints = [{{ id = "bulk-0", engine = "vllm", url = "{url}", max_in_flight = 4
 """
 
 
-def headway(place: Place) -> list[str]:
+def from_source(place: Place) -> list[str]:
     """Write a configuration of two pools, both before the one engine; return the command."""
     path = place.directory / "headway.toml"
     path.write_text(CONFIG.format(place=place, url=f"http://127.0.0.1:{place.engine_port}"))
     return [sys.executable, "-m", "router", "serve", str(path)]
 
 
-def compiled(place: Place) -> list[str]:
+def headway(place: Place) -> list[str]:
     """Compile the router, unless that very source is compiled already; return the command."""
     made = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
@@ -145,7 +145,7 @@ def compiled(place: Place) -> list[str]:
     )
     if made.returncode != 0:
         raise CannotCompile(made.stderr.strip())
-    python, *rest = headway(place)
+    python, *rest = from_source(place)
     # -P: the modules of the compiled tree, not those of the directory that this runs in.
     return ["env", f"PYTHONPATH={COMPILED}", python, "-P", *rest]
 
@@ -182,12 +182,18 @@ TARGETS = {
             _uvicorn_version,
             by_default=False,
         ),
-        Target(HEADWAY, "the router", headway, _never_missing, _uvicorn_version),
         Target(
-            FASTER,
-            "the router with its hot path compiled, an experiment",
-            compiled,
+            HEADWAY,
+            "the router, its hot path compiled, as make wheel has it",
+            headway,
             _compiler_missing,
+            _uvicorn_version,
+        ),
+        Target(
+            FROM_SOURCE,
+            "the router with nothing compiled",
+            from_source,
+            _never_missing,
             _uvicorn_version,
         ),
     )

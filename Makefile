@@ -130,7 +130,7 @@ faults: $(TEST_STAMP) ## Break engines in every way under load; account for ever
 .PHONY: faults-long
 faults-long: $(TEST_STAMP) ## Half an hour of load with a fault every 5 s; tell what grew
 	$(say) "Breaking engines for half an hour"
-	@$(BIN)/python -m tests.faults --part soak $(ARGS)
+	@$(BIN)/python -m tests.faults --part soak --result .build/faults/soak.json $(ARGS)
 
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need

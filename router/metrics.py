@@ -72,6 +72,7 @@ PREDICTION_BOUND = Family("headway_prediction_bound_ratio", _G, "What nine in te
 PREDICTED_PREFILL = Family("headway_predicted_prompt_token_seconds", _G, "What reading one prompt token is taken to cost.", ("pool",), "seconds")
 PREDICTED_STEP = Family("headway_predicted_step_seconds", _G, "What one step of an idle engine is taken to cost.", ("pool",), "seconds")
 CONNECTIONS = Family("headway_open_connections", _G, "Open connections, to callers and to engines.", ("side",))
+TASKS = Family("headway_tasks", _G, "Tasks of the event loop: the router's own work, and connections that are being made.")
 LOG_LINES_LOST = Family("headway_log_lines_lost", _C, "Log lines dropped because their target could not keep up.", ("log",))
 REPLICAS = Family("headway_replicas", _G, "Routers that share the fleet, this one included.")
 REPLICA_MODE = Family("headway_replica_mode", _G, "1 for how this router stands with the others: joining, shared or alone.", ("replica", "mode"))
@@ -84,7 +85,7 @@ BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "pyth
 READ: Final = (
     *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
-    *(CONNECTIONS, LOG_LINES_LOST, BUILD),
+    *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),
     *(REPLICAS, REPLICA_MODE, REPLICA_EXCHANGES, REPLICA_EXCHANGE, BULK_PERMITS),
 )
 

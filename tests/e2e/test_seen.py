@@ -82,6 +82,7 @@ async def test_the_metrics_of_requests_that_ended_add_up():
     assert total(after, "headway_refused_total", **refused) == 1
     assert total(after, "headway_endpoint_up") == 1
     assert total(during, "headway_open_connections", side="callers") == 2
+    assert total(during, "headway_tasks") >= 1
 
 
 async def test_the_page_of_metrics_is_sound_in_both_formats():

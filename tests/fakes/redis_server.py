@@ -87,6 +87,13 @@ class RedisServer:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def mend(self) -> None:
+        """Be there and answer, whatever was done to it."""
+        if self._process is None:
+            self.start()
+        else:
+            self.thaw()
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

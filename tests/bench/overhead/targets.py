@@ -13,10 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench.overhead.tools import BUILD, ROOT, CannotCompile, compiler
+from tests.fakes.redis_server import executable
 
 DIRECT = "direct"
 HEADWAY = "headway"
 FROM_SOURCE = "headway-source"
+SHARING = "headway-redis"
 COMPILED = BUILD / "compiled"
 
 
@@ -136,7 +138,22 @@ def from_source(place: Place) -> list[str]:
 
 
 def headway(place: Place) -> list[str]:
-    """Compile the router, unless that very source is compiled already; return the command."""
+    """Write the configuration and compile the router; return the command."""
+    return [*_compiled(), *from_source(place)]
+
+
+def sharing(place: Place) -> list[str]:
+    """Write the same configuration with a Redis; return the command, which starts one as well."""
+    _, _, *rest = from_source(place)
+    port = free_port()
+    with (place.directory / "headway.toml").open("a") as config:
+        config.write(f'\n[redis]\nurl = "redis://127.0.0.1:{port}/0"\n')
+    launcher = [sys.executable, "-m", "tests.bench.overhead.with_redis", str(port)]
+    return [*_compiled(), *launcher, str(place.directory), *rest]
+
+
+def _compiled() -> list[str]:
+    """Compile the router, unless that very source is compiled already; return how to run it."""
     made = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
         capture_output=True,
@@ -145,9 +162,8 @@ def headway(place: Place) -> list[str]:
     )
     if made.returncode != 0:
         raise CannotCompile(made.stderr.strip())
-    python, *rest = from_source(place)
-    # -P: the modules of the compiled tree, not those of the directory that this runs in.
-    return ["env", f"PYTHONPATH={COMPILED}", python, "-P", *rest]
+    # A safe path: the modules of the compiled tree, not those of the directory that this runs in.
+    return ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={COMPILED}:{ROOT}"]
 
 
 def _never_missing() -> None:
@@ -156,6 +172,14 @@ def _never_missing() -> None:
 
 def _nginx_missing() -> str | None:
     return None if shutil.which("nginx") else "nginx is not on PATH"
+
+
+def _redis_missing() -> str | None:
+    try:
+        executable()
+    except FileNotFoundError as error:
+        return str(error)
+    return None
 
 
 def _compiler_missing() -> str | None:
@@ -187,6 +211,13 @@ TARGETS = {
             "the router, its hot path compiled, as make wheel has it",
             headway,
             _compiler_missing,
+            _uvicorn_version,
+        ),
+        Target(
+            SHARING,
+            "the router that shares over a Redis, whose cost is counted with it",
+            sharing,
+            lambda: _redis_missing() or _compiler_missing(),
             _uvicorn_version,
         ),
         Target(

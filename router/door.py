@@ -31,7 +31,7 @@ from router.wire.inbound import Inbound, Incoming
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 
-_LOG = logging.getLogger("headway")
+logger = logging.getLogger("headway")
 
 
 class Door:
@@ -200,7 +200,7 @@ class Door:
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
         """Note an attempt that failed."""
-        _LOG.debug(
+        logger.debug(
             "attempt failed",
             extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
         )
@@ -210,8 +210,18 @@ class Door:
         self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
 
     def note_end(self, end: End) -> None:
-        """Note how a request ended: counts, and one line in the log."""
+        """Note how a request ended: counts, and one line in the log.
+
+        Never raises: its caller has its answer, and waits for that of its next request.
+        """
         self.active.discard(end.exchange)
+        try:
+            self._note(end)
+        except Exception:  # whatever cannot be counted or written down
+            id_ = end.exchange.intake.request_id
+            logger.exception("a request's end went unnoted", extra={"request_id": id_})
+
+    def _note(self, end: End) -> None:
         flight, outcome = end.flight, end.outcome
         verdict: bool | None = None
         if outcome is not None and end.ending is Ending.COMPLETED:

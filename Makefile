@@ -69,11 +69,13 @@ wheel: compiled ## Build .build/dist/headway-*.whl with the hot path compiled, f
 	@ls .build/dist/*.whl
 
 # PYTHONSAFEPATH: the compiled tree, not the directory, is where modules come from; it holds for
-# the routers that tests start as well.
+# the routers that tests start as well. Memory is overwritten when it is freed, and garbage looked
+# for all the time, so that compiled code that keeps what it gave back fails here, not later.
 .PHONY: test-compiled
 test-compiled: compiled ## Run the tests of router, policies and engines over the compiled tree
 	$(say) "Running the tests over .build/compiled"
-	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.build/compiled:$(CURDIR) $(BIN)/python -m pytest \
+	@PYTHONMALLOC=debug GC_THRESHOLD=100 \
+		PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.build/compiled:$(CURDIR) $(BIN)/python -m pytest \
 		tests/policies tests/engines tests/router tests/e2e $(ARGS)
 
 .PHONY: lint

@@ -23,7 +23,8 @@ LATE_WORTH: Final = 20.0
 to all who wait behind."""
 
 
-@dataclass(slots=True)
+# Made for every request.
+@dataclass(init=False, slots=True)
 class Placed:
     """An endpoint with room for a request."""
 
@@ -33,6 +34,18 @@ class Placed:
     """False: even one that had just come would be late there, and everywhere else."""
     hit_tokens: int = 0
     """Prompt tokens that are taken to be read there already."""
+
+    def __init__(
+        self,
+        endpoint: EndpointState,
+        reason: Reason,
+        in_time: bool = True,  # noqa: FBT002 # the field
+        hit_tokens: int = 0,
+    ) -> None:
+        self.endpoint = endpoint
+        self.reason = reason
+        self.in_time = in_time
+        self.hit_tokens = hit_tokens
 
 
 def place(

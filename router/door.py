@@ -38,7 +38,7 @@ ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 STRANGERS_PER_S = 10.0
 """Requests without a key that opens anything, of which each is written down; all are counted."""
 
-_LOG = logging.getLogger("headway")
+logger = logging.getLogger("headway")
 
 
 class Door:
@@ -262,7 +262,7 @@ class Door:
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
         """Note an attempt that failed; an engine's own words may hold a prompt, or a key."""
         detail = f"answered {attempt.head.status}" if attempt.is_answered else fault.message
-        _LOG.debug(
+        logger.debug(
             "attempt failed",
             extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": detail},
         )
@@ -272,8 +272,18 @@ class Door:
         self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
 
     def note_end(self, end: End) -> None:
-        """Note how a request ended: counts, and one line in the log."""
+        """Note how a request ended: counts, and one line in the log.
+
+        Never raises: its caller has its answer, and waits for that of its next request.
+        """
         self.active.discard(end.exchange)
+        try:
+            self._note(end)
+        except Exception:  # whatever cannot be counted or written down
+            id_ = end.exchange.intake.request_id
+            logger.exception("a request's end went unnoted", extra={"request_id": id_})
+
+    def _note(self, end: End) -> None:
         flight, outcome = end.flight, end.outcome
         if end.exchange.stay is not None:
             self.settle(end.exchange, flight, end.ending, outcome)

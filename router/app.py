@@ -46,6 +46,7 @@ from router.settings import Endpoint as EndpointSettings
 from router.settings import Pool, Tls
 from router.site import site
 from router.tls import client_context
+from router.transitions import Transitions
 from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool as Connections
@@ -120,6 +121,7 @@ class Router:
         self._heads = HeadReader()
         self._spawn: Spawn | None = None
         read_at_scrape(self.metrics, self.door, logs)
+        self._transitions = Transitions(self.metrics)
         self.member = self._member()
 
     def _member(self) -> Member | None:
@@ -200,6 +202,7 @@ class Router:
         """Let go of an endpoint that is no longer a member."""
         self._discoveries.pop(id_, None)
         self.metrics.forget(id_)
+        self._transitions.forget(id_)
         if self._prober is not None:
             self._prober.forget(id_)
         endpoint = self.door.endpoints.pop(id_, None)
@@ -292,6 +295,7 @@ class Router:
                 continue
             try:
                 self.door.sweep()
+                self._transitions.look(self.dispatcher.endpoints)
                 self._see_off()
                 if self.config.probes.canary_s is not None:
                     self.dispatcher.watch(self._clock())

@@ -318,6 +318,7 @@ class Door:
         self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
     ) -> None:
         plan, ask = flight.endpoint.plan, flight.ask
+        self.metrics.decided(flight.reason, ask.sla_class)
         series = self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model)
         series.ended(
             end.ending or Ending.FAILED,

@@ -46,6 +46,17 @@ BY_MODEL: Final = Why.MODEL
 REJECT: Final = OnMiss.REJECT
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which variant of its model a request belongs to."""
+
+    name: str
+    model: str | None = None
+    """What engines are asked for in place of the model; None: the model itself."""
+    elsewhere: bool = False
+    """Served by others, because the variant could not."""
+
+
 @dataclass(init=False, slots=True, eq=False)
 class Ask:
     """One request as routing sees it. Made once at arrival and never changed, also not by a retry.
@@ -79,6 +90,8 @@ class Ask:
     """Longest answer to reckon with, each choice by itself: the caller's bound, else the p90."""
     fits_predictable: bool
     """Short enough for pools that are kept predictable."""
+    part: Part | None = None
+    """Which variant took it; None where its model has none. Set as soon as that is known."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -99,6 +112,7 @@ class Ask:
         output_samples: int,
         answer_tokens: float,
         fits_predictable: bool,
+        part: Part | None = None,
     ) -> None:
         self.facts = facts
         self.sla_class = sla_class
@@ -117,6 +131,7 @@ class Ask:
         self.output_samples = output_samples
         self.answer_tokens = answer_tokens
         self.fits_predictable = fits_predictable
+        self.part = part
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,10 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
         sla_class, why, rank = facts.ceiling, Why.CEILING, RANK[facts.ceiling]
     targets = standard.targets[rank]
     if wish.targets is not NO_TARGETS:
-        targets = merged(wish.targets, targets)
+        if facts.ceiling is HIGHEST:
+            targets = merged(wish.targets, targets)
+        else:
+            targets = no_tighter(wish.targets, targets)
     on_miss = wish.on_miss or standard.on_miss[rank]
     first_token_by = None if targets.first_token_s is None else now + targets.first_token_s
     finish_by = _finish_by(targets.deadline_s, wish.patience_s, now)
@@ -230,6 +248,22 @@ def merged(wanted: Targets, otherwise: Targets) -> Targets:
         otherwise.per_token_s if wanted.per_token_s is None else wanted.per_token_s,
         otherwise.deadline_s if wanted.deadline_s is None else wanted.deadline_s,
     )
+
+
+def no_tighter(wanted: Targets, own: Targets) -> Targets:
+    """Return `wanted` where it is looser than the class's own: for who may not ask for haste.
+
+    Targets that the class has none of are left out, but a deadline: it only ends a wait.
+    """
+    return Targets(
+        _looser(wanted.first_token_s, own.first_token_s),
+        _looser(wanted.per_token_s, own.per_token_s),
+        wanted.deadline_s if own.deadline_s is None else _looser(wanted.deadline_s, own.deadline_s),
+    )
+
+
+def _looser(wanted_s: float | None, own_s: float | None) -> float | None:
+    return own_s if wanted_s is None or own_s is None else max(wanted_s, own_s)
 
 
 def _finish_by(deadline_s: float | None, patience_s: float | None, now: float) -> float | None:

@@ -83,6 +83,8 @@ class RequestFacts:
     shares one has the same text up to there."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
+    weight: float = 1.0
+    """What its tenant may use beside others, relative to theirs, > 0."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -99,6 +101,7 @@ class RequestFacts:
         session: str | None = None,
         beginnings: tuple[int, ...] = (),
         ceiling: SlaClass = SlaClass.INTERACTIVE,
+        weight: float = 1.0,
     ) -> None:
         self.id = id
         self.model = model
@@ -113,6 +116,7 @@ class RequestFacts:
         self.session = session
         self.beginnings = beginnings
         self.ceiling = ceiling
+        self.weight = weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ class Reason(StrEnum):
     AFFINITY = "affinity"
     RETRY = "retry"
     HEDGE = "hedge"
+    SHADOW = "shadow"
+    """A copy, whose answer nobody waits for."""
     ONLY = "only"
     """No pool of its home profile serves the model."""
 
@@ -183,7 +189,7 @@ class FailureKind(StrEnum):
     """The engine refused for want of room (429, 503, in-stream overload): not sick."""
     BROKEN = "broken"
     """The engine failed (5xx, 424, garbage, reset)."""
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a token of text
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 # a token of text
     IDLE_TIMEOUT = "idle_timeout"
     """Began to answer and then stood still."""
     REJECTED = "rejected"

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from policies.classify import NO_LIMIT, Ask
 from policies.facts import EndpointPlan, Load, Reason
 from policies.health import Cause, Health, State
-from policies.latency import LEAST_TOKENS, LatencyModel
+from policies.latency import LEAST_GATHERED, LEAST_TOKENS, LatencyModel
 from policies.peak import PeakEwma
 from policies.policy import Hold, Policy
 from policies.progress import Progress
@@ -110,6 +110,8 @@ class Flight:
     """Requests in flight there then, itself included."""
     kv_tokens: int = 0
     """Tokens in flight there then, its own included."""
+    gather_s: float = 0.0
+    """How long its engine might have let it wait for others to join with, s."""
     read_before: int = 0
     """Prompt tokens read there when its answer began."""
     predicted_first_token_s: float = 0.0
@@ -145,6 +147,7 @@ class Flight:
         self.ahead_tokens = 0
         self.beside = 0
         self.kv_tokens = 0
+        self.gather_s = 0.0
         self.read_before = 0
         self.predicted_first_token_s = 0.0
         self.predicted_per_token_s = 0.0
@@ -176,6 +179,7 @@ class EndpointState:
         "_on_trial",
         "_open",
         "abandoned",
+        "begun_at",
         "bulk_cap",
         "busy",
         "completed",
@@ -218,6 +222,8 @@ class EndpointState:
         self.peak = PeakEwma()
         self.model = LatencyModel(policy.latency)
         self.prompt_rate = PromptRate()
+        self.begun_at = -inf
+        """When the last stream had its first token."""
         self.prompts_read = 0
         """Prompt tokens of all requests that have had their first token."""
         self.load: Load | None = None
@@ -265,10 +271,21 @@ class EndpointState:
         kv_tokens = self.kv_tokens + prompt_tokens
         rate = self.prompt_rate.per_s(now) + prompt_tokens / PROMPT_RATE_TAU_S
         model = self.model
+        gather_s = self._gather_s(now)
         return (
-            model.first_token_s(self.pending_prompt_tokens + prompt_tokens, in_flight, kv_tokens),
+            model.first_token_s(
+                self.pending_prompt_tokens + prompt_tokens, in_flight, kv_tokens, gather_s
+            ),
             model.per_token_s(in_flight, kv_tokens, rate),
         )
+
+    def _gather_s(self, now: float) -> float:
+        """Return how long the engine may let one more request wait before it joins the others."""
+        pending = self.progress.pending
+        running = self.in_flight - pending
+        if running < LEAST_GATHERED:
+            return 0.0
+        return self.model.gather_s(running, pending, self.kv_tokens, now - self.begun_at)
 
     def take(self, flight: Flight) -> None:
         """Let `flight` hold a slot."""
@@ -277,6 +294,7 @@ class EndpointState:
         flight.predicted_first_token_s, flight.predicted_per_token_s = self.forecast(
             unread_tokens, now
         )
+        flight.gather_s = self._gather_s(now)
         self.prompt_rate.sent(unread_tokens, now)
         flight.held = True
         self.sent += 1
@@ -284,7 +302,7 @@ class EndpointState:
         self.in_flight += 1
         self.held[ask.rank] += 1
         self.kv_tokens += ask.prompt_tokens
-        self.progress.began(flight.sent_at, streams=ask.facts.streams)
+        self.progress.began(now, streams=ask.facts.streams, prompt_tokens=unread_tokens)
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
@@ -306,11 +324,19 @@ class EndpointState:
         self.prompts_read += flight.ask.prompt_tokens - flight.hit_tokens
         flight.read_before = self.prompts_read
         if flight.ask.facts.streams:
+            self.begun_at = now
             seen_s = now - flight.sent_at
             self.peak.saw(seen_s, now)
             self.progress.first_token(now)
+            self.progress.reading.saw(flight.ahead_tokens, flight.pending_tokens, seen_s)
             self.model.saw_first_token(
-                (1.0, flight.ahead_tokens, flight.beside, flight.kv_tokens),
+                (
+                    1.0,
+                    flight.ahead_tokens,
+                    flight.beside,
+                    flight.kv_tokens,
+                    flight.gather_s,
+                ),
                 flight.predicted_first_token_s,
                 seen_s,
                 now,

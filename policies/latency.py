@@ -1,7 +1,7 @@
 """How long an engine will take, learned online from its own answers.
 
-Two lines, for each pool: the time to first token over what is ahead of the prompt, and the time a
-token over what is decoded beside it. The second is learned as a sum of work: while a request makes
+Two lines, for each pool: the time to first token over what is ahead of the prompt and how long the
+engine will keep newcomers waiting, and the time a token over what is decoded beside it. The second is learned as a sum of work: while a request makes
 `n` tokens, the engine makes `n` steps and reads other prompts in between, so
 
     time a token = step + per_sequence * sequences + per_kv_token * kv_tokens
@@ -33,6 +33,15 @@ FIRST_BOUND: Final = 1.3
 """Ratio of the bound to the prediction at first."""
 STEP: Final = 0.05
 """How far one sample moves the logarithm of the bound."""
+GATHER_STEPS: Final = 20
+"""Decode steps for which a batcher that pauses them for prompts gathers newcomers, and"""
+GATHER_SHARE: Final = 0.3
+"""the share of those running at which it has enough. Source: TGI's `max_waiting_tokens` and
+`waiting_served_ratio`; which engines do so is learned."""
+LEAST_GATHERED: Final = 7
+"""Running requests below which one newcomer is enough."""
+GATHER_PRIOR: Final = 0.1
+"""Share of that wait that is expected at first."""
 
 
 FEW_SAMPLES: Final = 50
@@ -95,7 +104,7 @@ class LatencyModel:
         self.learns = policy.learns
         prefill, step = policy.prefill_s_per_token, policy.step_s
         sequence, kv = policy.s_per_sequence, policy.s_per_kv_token
-        self.first_token = Regression((2.0 * step, prefill, sequence, kv))
+        self.first_token = Regression((2.0 * step, prefill, sequence, kv, GATHER_PRIOR))
         self.per_token = Regression((step, sequence, kv, prefill))
         self.first_token_bound = Bound()
         self.per_token_bound = Bound()
@@ -122,6 +131,10 @@ class LatencyModel:
         """Start from what another has learned, once, unless enough has been seen here."""
         if self._taught or not self.learns or self.samples >= FEW_SAMPLES:
             return
+        ours = len(self.first_token.weights), len(self.per_token.weights)
+        if (len(lesson.first_token), len(lesson.per_token)) != ours:
+            # A router of another version, which thinks of other things.
+            return
         self._taught = True
         self.first_token.start_from(lesson.first_token)
         self.per_token.start_from(lesson.per_token)
@@ -138,10 +151,27 @@ class LatencyModel:
         """What reading one prompt token is taken to cost those who decode meanwhile, s."""
         return self.per_token.weights[3]
 
-    def first_token_s(self, ahead_tokens: float, in_flight: int, kv_tokens: float) -> float:
+    def first_token_s(
+        self, ahead_tokens: float, in_flight: int, kv_tokens: float, gather_s: float
+    ) -> float:
         """Return the time to first token of a prompt, s; all counts include it."""
-        w0, w1, w2, w3 = self.first_token.weights
-        return w0 + w1 * ahead_tokens + w2 * in_flight + w3 * kv_tokens
+        w0, w1, w2, w3, w4 = self.first_token.weights
+        return w0 + w1 * ahead_tokens + w2 * in_flight + w3 * kv_tokens + w4 * gather_s
+
+    def gather_s(self, running: int, pending: int, kv_tokens: float, since_s: float) -> float:
+        """Return how long a batcher that gathers newcomers would let one more wait, s.
+
+        `pending`: without a first token, without it; `since_s`: since the last first token.
+        """
+        enough = int(GATHER_SHARE * running)
+        step, sequence, kv, _ = self.per_token.weights
+        gathering_s = GATHER_STEPS * (step + sequence * running + kv * kv_tokens)
+        if pending and (pending >= enough or since_s >= gathering_s):
+            # Those are being read: the next ones are gathered after them.
+            return gathering_s
+        if pending + 1 >= enough or since_s >= gathering_s:
+            return 0.0
+        return gathering_s - since_s
 
     def per_token_s(self, in_flight: int, kv_tokens: float, prompt_tokens_per_s: float) -> float:
         """Return the time a token of a newcomer, s; all counts include it."""
@@ -154,18 +184,22 @@ class LatencyModel:
         self, features: Sequence[float], predicted_s: float, seen_s: float, now: float
     ) -> None:
         """Learn from one time to first token; `features` as of when it was sent."""
-        if not self.learns or now - self._first_at < LEARNS_EVERY_S:
+        if not self.learns:
+            return
+        self.first_token_bound.learn(seen_s / max(predicted_s, 1e-6))
+        if now - self._first_at < LEARNS_EVERY_S:
             return
         self._first_at = now
-        self.first_token_bound.learn(seen_s / max(predicted_s, 1e-6))
         self.first_token.learn(features, seen_s)
 
     def saw_per_token(
         self, features: Sequence[float], predicted_s: float, seen_s: float, now: float
     ) -> None:
         """Learn from one mean time a token; `features`: means over the request's life."""
-        if not self.learns or now - self._next_at < LEARNS_EVERY_S:
+        if not self.learns:
+            return
+        self.per_token_bound.learn(seen_s / max(predicted_s, 1e-6))
+        if now - self._next_at < LEARNS_EVERY_S:
             return
         self._next_at = now
-        self.per_token_bound.learn(seen_s / max(predicted_s, 1e-6))
         self.per_token.learn(features, seen_s)

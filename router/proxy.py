@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING
 from engines.engine import Engine, Fault, FaultKind, Question, Route, TokenUsage
 from engines.sse import data_of, last_events, split
 from policies.admission import shutting_down
+from policies.classify import Why
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
+from router.access.gate import LOWERED, Stay
 from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.continuation import Seams, may_continue
+from router.endpoint import dialect_of
 from router.intake import Intake
 from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
@@ -40,6 +43,8 @@ MARKED = frozenset({Route.CHAT, Route.COMPLETIONS})
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
 _NO_USAGE = TokenUsage()
+# A member looked up on its class costs more than a name of this module.
+CEILING = Why.CEILING
 
 
 @dataclass(init=False, slots=True)
@@ -98,9 +103,19 @@ class Exchange:
         "reported_events",
         "request",
         "router_s",
+        "stay",
     )  # fmt: skip
 
-    def __init__(self, door: "Door", caller: Inbound, request: Incoming, intake: Intake) -> None:
+    def __init__(
+        self,
+        door: "Door",
+        caller: Inbound,
+        request: Incoming,
+        intake: Intake,
+        stay: Stay | None = None,
+    ) -> None:
+        self.stay = stay
+        """What it has taken of its caller's limits, until it ends; None where nothing is counted."""
         self._door = door
         self._caller = caller
         self.request = request
@@ -163,7 +178,8 @@ class Exchange:
         self.attempts += 1
         door = self._door
         endpoint = door.endpoints[flight.endpoint.plan.id]
-        prepared = endpoint.engine.prepare(self._question(flight), endpoint.dialect)
+        dialect = endpoint.dialect if flight.ask.part is None else dialect_of(endpoint, flight)
+        prepared = endpoint.engine.prepare(self._question(flight), dialect)
         attempt = Attempt(self, flight, endpoint, prepared)
         self._attempt = attempt
         head = endpoint.request_head(
@@ -201,7 +217,7 @@ class Exchange:
         now = door.clock()
         if kind is FailureKind.REJECTED:
             door.dispatcher.ended(flight, Ending.REJECTED, now)
-            problem = declined.failed(fault, callers_key=not attempt.endpoint.has_key)
+            problem = declined.failed(fault, callers_key=not attempt.endpoint.keeps_key)
             self._finish_with(problem, self._end_of(flight, Ending.REJECTED, problem.status))
         else:
             door.note_failure(attempt, kind, fault)
@@ -331,7 +347,7 @@ class Exchange:
             return
         self._break_off(attempt, declined.engine_lost(detail))
         self._give_back(Ending.FAILED)
-        outcome = self._outcome(attempt, _NO_USAGE)
+        outcome = self._outcome(attempt, self._seen(attempt))
         self._end(
             self._end_of(flight, Ending.FAILED, attempt.head.status, outcome), keep_alive=False
         )
@@ -411,6 +427,8 @@ class Exchange:
             (b"x-request-id", self.intake.request_id.encode()),
             (b"x-sla-class", end.sla_class.encode()),
         ]
+        if self.stay is not None and self._door.gate is not None:
+            ours += errors.pairs(self._door.gate.told(self.stay, self.request.arrived))
         self._caller.answer(
             problem.status,
             ours + errors.headers(problem),
@@ -468,10 +486,12 @@ class Exchange:
             attempt.drop()
         self._give_back(Ending.ABANDONED)
         if flight is not None:
-            outcome = None if attempt is None else self._outcome(attempt, _NO_USAGE)
+            outcome = None if attempt is None else self._outcome(attempt, self._seen(attempt))
             self._door.note_end(self._end_of(flight, Ending.ABANDONED, LEFT, outcome))
         elif ticket is not None:
             self._door.note_end(End(self, Ending.ABANDONED, LEFT, ticket.ask.sla_class))
+        else:
+            self._door.settle(self, None, None, None)
 
     def pause_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
@@ -547,7 +567,7 @@ class Exchange:
             self._give_back(Ending.ABANDONED)
             if begun:
                 self._break_off(attempt, problem)
-                outcome = self._outcome(attempt, _NO_USAGE)
+                outcome = self._outcome(attempt, self._seen(attempt))
                 end = self._end_of(flight, Ending.FAILED, attempt.head.status, outcome)
                 self._end(end, keep_alive=False)
             else:
@@ -620,9 +640,18 @@ class Exchange:
                     self.intake.request_id, placement, phases, show_routing=self._door.show_routing
                 ),
                 framing,
+                b"" if self.stay is None else self._limits_told(self.stay, attempt.flight),
                 b"\r\n" if self.request.keep_alive else b"connection: close\r\n\r\n",
             )
         )
+
+    def _limits_told(self, stay: Stay, flight: Flight) -> bytes:
+        """Return the lines that tell a caller with a key of its limits."""
+        gate = self._door.gate
+        if gate is None:
+            return b""
+        lines = gate.told(stay, self.request.arrived)
+        return lines + LOWERED if flight.ask.why is CEILING else lines
 
     def _placement(self, flight: Flight) -> Placement:
         plan = flight.endpoint.plan
@@ -635,6 +664,13 @@ class Exchange:
             flight.queued_s,
             waited_s + flight.predicted_first_token_s,
         )
+
+    def _seen(self, attempt: Attempt) -> TokenUsage:
+        """Return what was seen of an answer that has no end: nobody is served for nothing."""
+        if not attempt.in_events:
+            return _NO_USAGE
+        usage = TokenUsage(None, attempt.events, None)
+        return usage if self._seams is None else self._seams.counted(usage)
 
     def _usage(self, attempt: Attempt, tail: bytes) -> TokenUsage:
         """Return the token counts as the engine told them, or as the events count them."""

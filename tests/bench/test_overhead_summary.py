@@ -258,7 +258,7 @@ def test_the_configuration_of_nginx_is_one_that_nginx_accepts(tmp_path):
 
 
 def test_the_routers_configuration_has_two_pools_before_the_engine(tmp_path):
-    *start, path = targets.headway(Place(8080, 8000, tmp_path))
+    *start, path = targets.from_source(Place(8080, 8000, tmp_path))
     config = tomllib.loads(Path(path).read_text())
 
     assert start[1:] == ["-m", "router", "serve"]

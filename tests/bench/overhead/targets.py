@@ -17,7 +17,7 @@ from tests.fakes.redis_server import executable
 
 DIRECT = "direct"
 HEADWAY = "headway"
-FASTER = "headway-compiled"
+FROM_SOURCE = "headway-source"
 SHARING = "headway-redis"
 COMPILED = BUILD / "compiled"
 
@@ -130,25 +130,30 @@ endpoints = [{{ id = "bulk-0", engine = "vllm", url = "{url}", max_in_flight = 4
 """
 
 
-def headway(place: Place) -> list[str]:
+def from_source(place: Place) -> list[str]:
     """Write a configuration of two pools, both before the one engine; return the command."""
     path = place.directory / "headway.toml"
     path.write_text(CONFIG.format(place=place, url=f"http://127.0.0.1:{place.engine_port}"))
     return [sys.executable, "-m", "router", "serve", str(path)]
 
 
+def headway(place: Place) -> list[str]:
+    """Write the configuration and compile the router; return the command."""
+    return [*_compiled(), *from_source(place)]
+
+
 def sharing(place: Place) -> list[str]:
     """Write the same configuration with a Redis; return the command, which starts one as well."""
-    _, _, *rest = headway(place)
+    _, _, *rest = from_source(place)
     port = free_port()
     with (place.directory / "headway.toml").open("a") as config:
         config.write(f'\n[redis]\nurl = "redis://127.0.0.1:{port}/0"\n')
     launcher = [sys.executable, "-m", "tests.bench.overhead.with_redis", str(port)]
-    return [*launcher, str(place.directory), *rest]
+    return [*_compiled(), *launcher, str(place.directory), *rest]
 
 
-def compiled(place: Place) -> list[str]:
-    """Compile the router, unless that very source is compiled already; return the command."""
+def _compiled() -> list[str]:
+    """Compile the router, unless that very source is compiled already; return how to run it."""
     made = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
         capture_output=True,
@@ -157,9 +162,8 @@ def compiled(place: Place) -> list[str]:
     )
     if made.returncode != 0:
         raise CannotCompile(made.stderr.strip())
-    python, *rest = headway(place)
-    # -P: the modules of the compiled tree, not those of the directory that this runs in.
-    return ["env", f"PYTHONPATH={COMPILED}", python, "-P", *rest]
+    # A safe path: the modules of the compiled tree, not those of the directory that this runs in.
+    return ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={COMPILED}:{ROOT}"]
 
 
 def _never_missing() -> None:
@@ -202,19 +206,25 @@ TARGETS = {
             _uvicorn_version,
             by_default=False,
         ),
-        Target(HEADWAY, "the router", headway, _never_missing, _uvicorn_version),
+        Target(
+            HEADWAY,
+            "the router, its hot path compiled, as make wheel has it",
+            headway,
+            _compiler_missing,
+            _uvicorn_version,
+        ),
         Target(
             SHARING,
             "the router that shares over a Redis, whose cost is counted with it",
             sharing,
-            _redis_missing,
+            lambda: _redis_missing() or _compiler_missing(),
             _uvicorn_version,
         ),
         Target(
-            FASTER,
-            "the router with its hot path compiled, an experiment",
-            compiled,
-            _compiler_missing,
+            FROM_SOURCE,
+            "the router with nothing compiled",
+            from_source,
+            _never_missing,
             _uvicorn_version,
         ),
     )

@@ -7,6 +7,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from router.replicas.board import Board, BoardFailed, Claim, Word
+from router.replicas.ending import end
 from router.replicas.redis import Client, RedisBoard, connect
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.sentinel import watched_master
@@ -147,3 +148,24 @@ async def test_commands_that_come_together_go_one_after_the_other(tmp_path):
 
     assert [int(each.result()) for each in asked] == list(range(20))
     assert last == b"whole\r\n\xff"
+
+
+async def test_a_task_whose_client_swallows_a_cancellation_is_ended_all_the_same():
+    swallowed = []
+
+    async def run() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(True)
+                if len(swallowed) > 1:
+                    raise
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run())
+        await asyncio.sleep(0)
+        await end(task)
+
+    assert task.cancelled()
+    assert len(swallowed) == 2

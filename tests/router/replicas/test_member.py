@@ -502,7 +502,7 @@ async def test_what_a_killed_replica_told_of_tenants_dies_with_it():
 def learn(world: World, name: str, samples: int, seen_s: float) -> LatencyModel:
     (model,) = world.replicas[name].dispatcher.models.values()
     for number in range(samples):
-        model.saw_first_token((1.0, 1000.0, 1.0, 0.0), 0.03, seen_s, float(number))
+        model.saw_first_token((1.0, 1000.0, 1.0, 0.0, 0.0), 0.03, seen_s, float(number))
         model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
     return model
 
@@ -518,7 +518,9 @@ async def test_one_that_joins_starts_from_what_the_most_experienced_has_learned(
     await world.run(2 * EXCHANGE_S)
 
     (model,) = joined.dispatcher.models.values()
-    assert model.first_token_s(1000, 1, 0) == pytest.approx(best.first_token_s(1000, 1, 0))
+    assert model.first_token_s(1000, 1, 0, 0.0) == pytest.approx(
+        best.first_token_s(1000, 1, 0, 0.0)
+    )
 
 
 async def test_what_was_learned_from_little_is_not_told():

@@ -36,6 +36,10 @@ _NOT_RETURNED = frozenset(
 )
 
 
+_OURS = (b"x-sla-", b"x-ratelimit-")
+"""Beginnings of what the router alone tells its callers; an engine's would contradict it."""
+
+
 class RequestHead:
     """The head of one request. Shared by all requests that have it: only `memo` grows."""
 
@@ -161,9 +165,13 @@ class AnswerHead:
         )
         dropped = _NOT_RETURNED | nominated(headers)
         self.passed_on = b"".join(
-            [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
+            [
+                b"%b: %b\r\n" % header
+                for header in headers
+                if header[0] not in dropped and not header[0].startswith(_OURS)
+            ]
         )
-        """The end-to-end headers, as lines."""
+        """The end-to-end headers, as lines, less what the router alone tells."""
 
     @property
     def content_length(self) -> int | None:

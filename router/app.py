@@ -140,7 +140,7 @@ class Router:
         self._transitions = Transitions(self.metrics)
         self.member = self._member()
         self.access = self._access(secrets.pepper, wall_clock)
-        self.door.gate = self.access.gate
+        self.door.gate, self.door.trusts = self.access.gate, self.access.trusts
 
     def _access(self, pepper: str | None, wall_clock: Callable[[], float]) -> Desk:
         """Return who may do what."""

@@ -57,9 +57,11 @@ class Door:
         new_id: Callable[[], str],
         show_routing: bool,
         gate: Gate | None = None,
+        trusts: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`gate` None: whoever comes is let in."""
+        """`gate` None: whoever comes is let in. `trusts`: see `wire.inbound.Door`."""
         self.gate = gate
+        self.trusts = trusts
         self.routes = ROUTES
         self.dispatcher = dispatcher
         self.endpoints = endpoints

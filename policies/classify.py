@@ -46,6 +46,17 @@ BY_MODEL: Final = Why.MODEL
 REJECT: Final = OnMiss.REJECT
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which variant of its model a request belongs to."""
+
+    name: str
+    model: str | None = None
+    """What engines are asked for in place of the model; None: the model itself."""
+    elsewhere: bool = False
+    """Served by others, because the variant could not."""
+
+
 @dataclass(init=False, slots=True, eq=False)
 class Ask:
     """One request as routing sees it. Made once at arrival and never changed, also not by a retry.
@@ -79,6 +90,8 @@ class Ask:
     """Longest answer to reckon with, each choice by itself: the caller's bound, else the p90."""
     fits_predictable: bool
     """Short enough for pools that are kept predictable."""
+    part: Part | None = None
+    """Which variant took it; None where its model has none. Set as soon as that is known."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -99,6 +112,7 @@ class Ask:
         output_samples: int,
         answer_tokens: float,
         fits_predictable: bool,
+        part: Part | None = None,
     ) -> None:
         self.facts = facts
         self.sla_class = sla_class
@@ -117,6 +131,7 @@ class Ask:
         self.output_samples = output_samples
         self.answer_tokens = answer_tokens
         self.fits_predictable = fits_predictable
+        self.part = part
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Final
 from policies import admission
 from policies.affinity import Affinity, Favourite
 from policies.backlog import LEAST_RETRY_S, MOST_RETRY_S, RANKS, UNKNOWN_RETRY_S
-from policies.classify import Ask, classify, standard_of
+from policies.classify import Ask, Part, classify, standard_of
 from policies.commands import Expire, Send, Wait
 from policies.explaining import Explanation, Goes, Waits, candidates, revived, unbound
 from policies.facts import (
@@ -32,6 +32,7 @@ from policies.facts import (
 from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, Cause, State
+from policies.latency import LatencyModel
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
 from policies.placing import BULK, Placed, follow, open_tiers, place
@@ -39,6 +40,7 @@ from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry
 from policies.roster import Roster, revive
 from policies.routes import Catalogue
+from policies.variants import Copies
 
 RECHECK_S: Final = 1.0
 """After a canary that failed, the next is sent so soon, s."""
@@ -46,6 +48,8 @@ LOOK_AGAIN_S: Final = 0.1
 """How soon those are tried again who wait although there is room."""
 MOST_FLOOR_TOKENS: Final = 16384.0
 """Most that bulk may save up for passing its guard: two full prompts."""
+SHADOWED: Final = Part("shadow")
+"""What a copy of a request belongs to."""
 
 
 class Dispatcher:
@@ -91,6 +95,16 @@ class Dispatcher:
         return self._roster.endpoints
 
     @property
+    def models(self) -> Mapping[str, LatencyModel]:
+        """What is known of the speed of engines, by pool and weight."""
+        return self._roster.models
+
+    @property
+    def copies(self) -> Mapping[str, Copies]:
+        """Copies under way, by model; empty where no model has a shadow."""
+        return self._catalogue.copies
+
+    @property
     def waiting_by_rank(self) -> Sequence[int]:
         """Requests that wait, by rank of class."""
         return self._queue.by_rank
@@ -125,6 +139,10 @@ class Dispatcher:
             return lane
         if self.waiting or now >= self._roster.wake_at:
             self._settle(now, ask.rank + 1)
+        if route.model.variants is not None:
+            lane = route.model.variants.take(ask)
+            if isinstance(lane, Refuse):
+                return lane
         flight = self._place(lane, ask, now)
         if flight is not None:
             return Send(flight)
@@ -174,7 +192,7 @@ class Dispatcher:
         if not endpoint.give(flight):
             return
         self._stirred = True
-        model = self._catalogue.models.get(ask.facts.model)
+        model = self._catalogue.model_of(ask)
         if model is not None:
             model.backlog.drains[ask.rank].ended(now, now - flight.sent_at)
         match ending:
@@ -212,6 +230,43 @@ class Dispatcher:
         if flight.hit_tokens and cached_tokens is not None:
             self._affinity.learn(flight.hit_tokens, cached_tokens)
 
+    def copied(self, flight: Flight, now: float) -> Flight | None:
+        """Take a slot for a copy of a request just sent; None where none is due, or has room.
+
+        `copy_ended` gives it back. A copy ranks with bulk, and none is made while anybody waits.
+        """
+        copies = self._catalogue.copies.get(flight.ask.facts.model)
+        if copies is None or not copies.is_due():
+            return None
+        endpoint = None if self.waiting else copies.place(flight.ask.facts)
+        if endpoint is None:
+            return None
+        copies.in_flight += 1
+        self._flights += 1
+        ask = replace(flight.ask, sla_class=SlaClass.BULK, rank=BULK, part=SHADOWED)
+        copy = Flight(self._flights, ask, endpoint, Reason.SHADOW, now)
+        endpoint.take(copy)
+        return copy
+
+    def copy_ended(
+        self, flight: Flight, ending: Ending, now: float, *, output_tokens: int | None = None
+    ) -> None:
+        """Give the slot of a copy back, for good; it tells of its endpoint and of nothing else."""
+        endpoint, trial = flight.endpoint, flight.trial
+        if ending is Ending.COMPLETED:
+            endpoint.learn_pace(flight, output_tokens, now)
+        if not endpoint.give(flight):
+            return
+        self._stirred = True
+        copies = self._catalogue.copies.get(flight.ask.facts.model)
+        if copies is not None:
+            copies.in_flight = max(0, copies.in_flight - 1)
+        if ending is Ending.COMPLETED:
+            endpoint.progress.moved(now)
+            endpoint.worked(trial=trial)
+        elif ending is Ending.FAILED:
+            self._roster.sickened(endpoint, now, trial=trial)
+
     def failed(
         self, flight: Flight, kind: FailureKind, now: float, *, retry_after_s: float | None = None
     ) -> Send | Wait | Refuse:
@@ -232,8 +287,16 @@ class Dispatcher:
         elif kind is FailureKind.BUSY:
             self._roster.was_busy(endpoint, now, retry_after_s)
         elif kind is FailureKind.STALE_CONNECTION:
-            tried, spared = flight.tried, True
+            # Once may be chance; where it happens again, others had better be tried as well.
+            if not spared or self._is_last(flight, tried):
+                tried = flight.tried
+            spared = True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def _is_last(self, flight: Flight, tried: frozenset[str]) -> bool:
+        """Return whether none is left that a request could be sent to."""
+        lane = self._lane_of(flight.ask, tried)
+        return isinstance(lane, Refuse) or not lane.endpoints
 
     def broke(self, flight: Flight, now: float, barred: frozenset[str]) -> Send | Wait | Refuse:
         """Give the slot back of an answer that broke off, and find another for the rest of it.
@@ -312,11 +375,17 @@ class Dispatcher:
             return Explanation(lane, ask)
         if self.waiting or now >= self._roster.wake_at:
             self._settle(now, ask.rank + 1)
+        variants = route.model.variants
+        if variants is not None:
+            lane = variants.take(ask, counted=False)
+            if isinstance(lane, Refuse):
+                return Explanation(lane, ask)
         chance = self._rng.getstate()
         decision = self._foreseen(lane, ask, now)
         self._rng.setstate(chance)
         chosen = decision.endpoint_id if isinstance(decision, Goes) else None
-        rows = candidates(route.model.endpoints, facts, ask, lane, chosen, now)
+        known = route.model.endpoints if variants is None else variants.endpoints
+        rows = candidates(known, facts, ask, lane, chosen, now)
         return Explanation(decision, ask, rows)
 
     def _foreseen(self, lane: Lane, ask: Ask, now: float) -> Goes | Waits | Refuse:
@@ -439,6 +508,15 @@ class Dispatcher:
                 self._others_wait.discard(endpoint_id)
             self._stirred = True
 
+    def used_by_tenant(self, most: int, now: float) -> dict[str, float]:
+        """Return weighted tokens that own requests used lately, of the tenants who used most."""
+        return self._shares.own(most, now)
+
+    def heard_use(self, theirs: Mapping[str, float], now: float) -> None:
+        """Replace what tenants used at other routers, weighted tokens as of `now`."""
+        self._shares.heard(theirs, now)
+        self._stirred = True
+
     def drain(self, endpoint_id: str, on: bool) -> None:
         """Send an endpoint nothing more, or again. Raises KeyError for one that is unknown."""
         self.endpoints[endpoint_id].drain(on=on)
@@ -507,7 +585,9 @@ class Dispatcher:
             lane = self._past_others(lane, ask)
         tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
         favourite = self._favourite(ask) if tiers else None
-        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        placed = (
+            None if favourite is None else follow(lane, tiers, ask, self.policy, favourite, now)
+        )
         if placed is None:
             placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
         if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):
@@ -679,6 +759,8 @@ class Dispatcher:
         route = self._catalogue.route(ask.facts.model, ask.facts.needs)
         if isinstance(route, Refuse):
             return route
+        if ask.part is not None and route.model.variants is not None:
+            return route.model.variants.lane(ask, tried)
         lane = route.lane(ask)
         return lane if isinstance(lane, Refuse) else lane.without(tried)
 
@@ -689,7 +771,7 @@ class Dispatcher:
         """Return when it is worth coming back, s."""
         if patience_s is None:
             patience_s = self.policy.of_class(ask.sla_class).max_wait_s
-        model = self._catalogue.models.get(ask.facts.model)
+        model = self._catalogue.model_of(ask)
         if model is None:
             return UNKNOWN_RETRY_S
         return model.backlog.retry_after_s(ask.rank, patience_s, now, self._rng)

@@ -58,9 +58,11 @@ class Explanation:
 
 def unbound(lane: Lane) -> Lane:
     """Return a lane like another whose choosers may choose without anything remembering it."""
-    return Lane(
+    copy = Lane(
         lane.rank, tuple(replace(tier, policy=deepcopy(tier.policy)) for tier in lane.tiers)
     )
+    copy.wide = lane.wide
+    return copy
 
 
 def revived(lane: Lane) -> Lane | None:
@@ -74,6 +76,7 @@ def revived(lane: Lane) -> Lane | None:
         for tier in lane.tiers
     )
     dreamt = Lane(lane.rank, tiers)
+    dreamt.wide = lane.wide
     return dreamt if revive(dreamt.endpoints) else None
 
 
@@ -111,6 +114,8 @@ def _unfit(endpoint: EndpointState, facts: RequestFacts, ask: Ask) -> str:
     need_tokens = ask.prompt_tokens + (facts.max_tokens or 1)
     if plan.max_context_tokens is not None and need_tokens > plan.max_context_tokens:
         return f"context of {plan.max_context_tokens} tokens, {need_tokens} are needed"
+    if ask.part is not None:
+        return f"serves another variant than {ask.part.name!r}"
     if not ask.fits_predictable:
         return f"too long for a {plan.profile} pool"
     return f"the policy sends no {ask.sla_class} request to a {plan.profile} pool"

@@ -150,6 +150,8 @@ class Reason(StrEnum):
     AFFINITY = "affinity"
     RETRY = "retry"
     HEDGE = "hedge"
+    SHADOW = "shadow"
+    """A copy, whose answer nobody waits for."""
     ONLY = "only"
     """No pool of its home profile serves the model."""
 
@@ -187,7 +189,7 @@ class FailureKind(StrEnum):
     """The engine refused for want of room (429, 503, in-stream overload): not sick."""
     BROKEN = "broken"
     """The engine failed (5xx, 424, garbage, reset)."""
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a token of text
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 # a token of text
     IDLE_TIMEOUT = "idle_timeout"
     """Began to answer and then stood still."""
     REJECTED = "rejected"

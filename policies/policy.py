@@ -70,6 +70,58 @@ class Classification:
     """The class of a request that gives no sign at all."""
 
 
+class Sticky(StrEnum):
+    """What keeps to one variant."""
+
+    SESSION = "session"
+    TENANT = "tenant"
+    NOTHING = "nothing"
+
+
+REST = "rest"
+"""The variant of those requests that no other one takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A part of a model's requests that goes to certain endpoints, or to another model."""
+
+    share: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Its part of the model's requests, 0..1; at 0 nothing is sent there, also not when others
+    are down."""
+    endpoints: tuple[str, ...] = ()
+    """Endpoints that it is served by."""
+    pools: tuple[str, ...] = ()
+    """Pools whose endpoints it is served by as well."""
+    model: str | None = None
+    """The model that engines are asked for in place of this one, an adapter for example; callers
+    are answered under the name that they asked for."""
+
+    def __post_init__(self) -> None:
+        """Refuse one that nothing could serve."""
+        if not (self.endpoints or self.pools or self.model):
+            raise ValueError("must name endpoints, pools or a model")
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Copies of a model's requests, sent where nobody waits for the answer."""
+
+    share: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Part of the requests that is copied, 0..1; none while requests wait or the shadow is full."""
+    endpoints: tuple[str, ...] = ()
+    """Endpoints that are sent the copies, and no requests of the model."""
+    pools: tuple[str, ...] = ()
+    """Pools whose endpoints are as well."""
+    max_in_flight: Annotated[int, Ge(1)] = 8
+    """Copies under way at once, by each router."""
+
+    def __post_init__(self) -> None:
+        """Refuse one that nothing could serve."""
+        if not (self.endpoints or self.pools):
+            raise ValueError("must name endpoints or pools")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPolicy:
     """What is different for one model; a target left out is the class's own."""
@@ -82,6 +134,20 @@ class ModelPolicy:
     """Targets of its standard requests."""
     bulk: Targets = NO_TARGETS
     """Targets of its bulk requests."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """Parts of its requests that go elsewhere, by name; the remainder is the variant "rest"."""
+    sticky: Sticky = Sticky.SESSION
+    """Requests that have this in common keep to one variant, as far as shares allow."""
+    shadow: Shadow | None = None
+    """Where copies of its requests are sent, to be thrown away; none: nowhere."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that cannot be."""
+        total = sum(each.share for each in self.variants.values())
+        if total > 1 + 1e-9:
+            raise ValueError(f"shares of variants add up to {total:g}, more than 1")
+        if REST in self.variants:
+            raise ValueError(f"{REST!r} is what no variant takes: give the variant another name")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "endpoints": Command("router.cli.endpoints", "the engines of a running router"),
         "keys": Command("router.cli.keys", "who may use a running router: make keys, revoke them"),
         "drain": Command("router.cli.drain", "send an engine nothing more"),
-        "undrain": Command("router.cli.undrain", "send a drained engine requests again"),
+        "undrain": Command("router.cli.drain", "send a drained engine requests again"),
+        "variants": Command("router.cli.variants", "what a model's requests go to, compared"),
+        "shift": Command("router.cli.variants", "move a share of a model's requests elsewhere"),
         "status": Command("router.cli.status", "how a running router stands"),
         "explain": Command("router.cli.explain", "where a request would go, or why one was slow"),
         "slo": Command("router.cli.slo", "which promises are kept, and burn rates"),
@@ -71,7 +73,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    status: int = module.run(parser.parse_args(words))
+    status: int = module.run(parser.parse_args(words, argparse.Namespace(command=name)))
     return status
 
 

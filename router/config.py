@@ -1,8 +1,9 @@
 """The configuration: one TOML file, and what it means once every default is filled in."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -10,7 +11,7 @@ from annotated_types import Len
 from pydantic import ConfigDict
 
 from policies.facts import Profile
-from policies.policy import Policy
+from policies.policy import Policy, Shadow, Variant
 from router import toml
 from router.credentials import SecretReader, Secrets
 from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, place, unknown
@@ -24,8 +25,10 @@ from router.settings import (
     Server,
     State,
     Timeouts,
+    Tls,
     is_name,
 )
+from router.tls import callers_certificates, engines_certificates, flaw
 from router.urls import is_loopback
 
 MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
@@ -91,6 +94,39 @@ def read_secrets(config: Config, environ: Mapping[str, str] = os.environ) -> Sec
     return secrets
 
 
+def strangers(policy: Policy, pools: Iterable[Pool]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what a policy names and the pools have not: the way to it, and what to say."""
+    pools = tuple(pools)
+    known = {
+        "models": {name for pool in pools for name in pool.models},
+        "endpoints": {endpoint.id for pool in pools for endpoint in pool.endpoints},
+        "pools": {pool.name for pool in pools},
+    }
+    for way, what, name in _names(policy):
+        if name not in known[what]:
+            yield way, unknown(what[:-1], name, known[what])
+
+
+def _names(policy: Policy) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield each name in a policy: the way to it, what it is a name of, and itself."""
+    for model, own in policy.models.items():
+        here = ("models", model)
+        yield here, "models", model
+        for name, variant in own.variants.items():
+            if variant.model is not None:
+                yield (*here, "variants", name, "model"), "models", variant.model
+            yield from _places((*here, "variants", name), variant)
+        if own.shadow is not None:
+            yield from _places((*here, "shadow"), own.shadow)
+
+
+def _places(
+    way: tuple[str, ...], there: Variant | Shadow
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    yield from (((*way, "endpoints"), "endpoints", name) for name in there.endpoints)
+    yield from (((*way, "pools"), "pools", name) for name in there.pools)
+
+
 def describe(config: Config) -> str:
     """Return everything that was understood as TOML, defaults included; it loads as the same."""
     return toml.text(CONFIG.write(config))
@@ -152,13 +188,30 @@ def _contradictions(config: Config) -> Iterator[Flaw]:
                 yield Flaw(place((*where, "model")), message)
             if endpoint.api_key_env is not None and endpoint.api_key_file is not None:
                 yield Flaw(place((*where, "api_key_file")), "leave either this or api_key_env out")
-    for model in config.policy.models:
-        if model not in config.models:
-            yield Flaw(place(("policy", "models", model)), unknown("model", model, config.models))
+    for way, message in strangers(config.policy, config.pools):
+        yield Flaw(place(("policy", *way)), message)
+    if config.server.tls is not None:
+        why = flaw(partial(callers_certificates, config.server.tls))
+        yield from () if why is None else (Flaw("server.tls", why),)
+    yield from unusable_certificates(config.pools)
     yield from _open_to_the_world(config)
     if config.server.workers > 1 and config.redis is None:
         message = "more than one process needs a [redis] section, through which they agree"
         yield Flaw("server.workers", message)
+
+
+def unusable_certificates(pools: tuple[Pool, ...]) -> Iterator[Flaw]:
+    """Yield the files for connections to engines that cannot be used."""
+    judged: set[Tls] = {Tls()}
+    for number, pool in enumerate(pools):
+        for index, endpoint in enumerate(pool.endpoints):
+            used = endpoint.tls or pool.tls
+            of_its_own = ("endpoints", index) if endpoint.tls else ()
+            if used in judged:
+                continue
+            judged.add(used)
+            if (why := flaw(partial(engines_certificates, used))) is not None:
+                yield Flaw(place(("pools", number, *of_its_own, "tls")), why)
 
 
 def _open_to_the_world(config: Config) -> Iterator[Flaw]:

@@ -19,16 +19,17 @@ from router import declined, errors
 from router.access.allotment import Allotment
 from router.access.gate import Gate, Stay
 from router.access.keyring import Failure, Pass
+from router.access_log import AccessLog, Repeated, RequestLine
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import read_asked, read_request
 from router.intake_headers import read_request_id
-from router.log import AccessLog, Repeated, RequestLine
 from router.metrics import Metrics
 from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
+from router.shadow import Shadows
 from router.wire.heads import KnownRequests
 from router.wire.inbound import Inbound, Incoming
 
@@ -37,7 +38,7 @@ ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 STRANGERS_PER_S = 10.0
 """Requests without a key that opens anything, of which each is written down; all are counted."""
 
-_LOG = logging.getLogger("headway")
+logger = logging.getLogger("headway")
 
 
 class Door:
@@ -80,6 +81,9 @@ class Door:
         self._new_id = new_id
         self.record: Callable[[End, bool | None], None] | None = None
         """Told how each request ended and whether its targets were met; None: nobody listens."""
+        self.shadows = Shadows(
+            dispatcher, endpoints, clock=clock, limit_s=timeouts.answer_s, pump=self.pump
+        )
         self._wake: asyncio.TimerHandle | None = None
         self._strangers = Allotment(STRANGERS_PER_S)
         self._kept_out: dict[tuple[Failure, bool], tuple[list[tuple[bytes, bytes]], bytes]] = {}
@@ -121,6 +125,8 @@ class Door:
         try:
             refusal = self._shed(facts) if self.overload.level else None
             exchange.follow(refusal or self.dispatcher.arrive(facts, now), now)
+            if self.dispatcher.copies and exchange.flight is not None and not self.overload.level:
+                self.shadows.consider(exchange.request, exchange.intake, exchange.flight, now)
         except Exception:
             # The connection ends with the error: what was taken for it is given back.
             exchange.caller_left()
@@ -238,6 +244,7 @@ class Door:
             exchange.check(now)
         for connection in tuple(self.connections):
             connection.expire(now)
+        self.shadows.sweep(now)
         for endpoint in self.endpoints.values():
             endpoint.pool.sweep()
         self.pump(now)
@@ -245,6 +252,7 @@ class Door:
     def stop(self) -> None:
         """End every exchange that is left, each with an error of its own; nothing comes after."""
         self.dispatcher.stop(self.clock())
+        self.shadows.close()
         # First those who wait, so that nobody is sent to a slot that falls free now.
         for exchange in (*self._waiting.values(), *self.active):
             exchange.stop()
@@ -254,10 +262,11 @@ class Door:
     # what is noted
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
-        """Note an attempt that failed."""
-        _LOG.debug(
+        """Note an attempt that failed; an engine's own words may hold a prompt, or a key."""
+        detail = f"answered {attempt.head.status}" if attempt.is_answered else fault.message
+        logger.debug(
             "attempt failed",
-            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
+            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": detail},
         )
 
     def note_refusal(self, exchange: Exchange, refusal: Refuse, sla_class: SlaClass) -> None:
@@ -265,8 +274,18 @@ class Door:
         self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
 
     def note_end(self, end: End) -> None:
-        """Note how a request ended: counts, and one line in the log."""
+        """Note how a request ended: counts, and one line in the log.
+
+        Never raises: its caller has its answer, and waits for that of its next request.
+        """
         self.active.discard(end.exchange)
+        try:
+            self._note(end)
+        except Exception:  # whatever cannot be counted or written down
+            id_ = end.exchange.intake.request_id
+            logger.exception("a request's end went unnoted", extra={"request_id": id_})
+
+    def _note(self, end: End) -> None:
         flight, outcome = end.flight, end.outcome
         if end.exchange.stay is not None:
             self.settle(end.exchange, flight, end.ending, outcome)
@@ -301,6 +320,7 @@ class Door:
         self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
     ) -> None:
         plan, ask = flight.endpoint.plan, flight.ask
+        self.metrics.decided(flight.reason, ask.sla_class)
         series = self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model)
         series.ended(
             end.ending or Ending.FAILED,
@@ -333,7 +353,7 @@ class Door:
 
 
 def _repeated(end: End) -> Repeated:
-    """Return what many lines have in common, in the order of `router.log.REPEATED`."""
+    """Return what many lines have in common, in the order of `router.access_log.REPEATED`."""
     exchange, flight, refusal = end.exchange, end.flight, end.refusal
     facts = exchange.intake.facts
     return (

@@ -1,8 +1,10 @@
 """One engine server at run time: its adapter, its connections, and the heads of its requests."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from engines.engine import Dialect, Engine
+from policies.fleet import Flight
 from router.intake import INTERNAL_HEADERS
 from router.wire.heads import RequestHead, nominated
 from router.wire.upstream import Pool
@@ -37,6 +39,7 @@ class Endpoint:
     __slots__ = (
         "_credentials",
         "_keeps",
+        "_key",
         "_starts",
         "clock",
         "dialect",
@@ -66,6 +69,7 @@ class Endpoint:
         self.pool = pool
         self.clock = clock
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
+        self._key = api_key
         self._keeps = bool(api_key) or not passes_credentials
         self._starts: dict[str, bytes] = {}
 
@@ -73,6 +77,10 @@ class Endpoint:
     def keeps_key(self) -> bool:
         """Whether the caller's key stays here: the router has one of its own, or asks for one."""
         return self._keeps
+
+    def without_key(self, text: str) -> str:
+        """Return an engine's words without the router's own key, which some engines repeat."""
+        return text.replace(self._key, "(the key)") if self._key else text
 
     def request_head(
         self,
@@ -98,7 +106,14 @@ class Endpoint:
                 dropped |= _CREDENTIALS
             if not hops:
                 dropped |= HOPS
-            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            # `content_length` and `content-length` are one name to servers that make variables of it.
+            forwarded = b"".join(
+                [
+                    b"%b: %b\r\n" % each
+                    for each in caller.headers
+                    if each[0] not in dropped and b"_" not in each[0]
+                ]
+            )
             caller.memo[memo] = forwarded
         parts = [start, forwarded]
         parts += [b"%b: %b\r\n" % header for header in extra]
@@ -124,3 +139,11 @@ class Endpoint:
             )
             self._starts[path] = start
         return start
+
+
+def dialect_of(endpoint: Endpoint, flight: Flight) -> Dialect:
+    """Return how an endpoint is spoken to about a flight: its variant may be another model."""
+    part = flight.ask.part
+    if part is None or part.model is None or endpoint.dialect.upstream_model is not None:
+        return endpoint.dialect
+    return replace(endpoint.dialect, upstream_model=part.model)

@@ -28,6 +28,7 @@ from router.access.gate import LOWERED, Stay
 from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.continuation import Seams, may_continue
+from router.endpoint import dialect_of
 from router.intake import Intake
 from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
@@ -177,7 +178,8 @@ class Exchange:
         self.attempts += 1
         door = self._door
         endpoint = door.endpoints[flight.endpoint.plan.id]
-        prepared = endpoint.engine.prepare(self._question(flight), endpoint.dialect)
+        dialect = endpoint.dialect if flight.ask.part is None else dialect_of(endpoint, flight)
+        prepared = endpoint.engine.prepare(self._question(flight), dialect)
         attempt = Attempt(self, flight, endpoint, prepared)
         self._attempt = attempt
         head = endpoint.request_head(

@@ -17,6 +17,7 @@ from engines.engine import Kind
 from policies.facts import Profile, SlaClass
 from policies.keys import Allowance
 from router.log import Style
+from router.networks import PRIVATE, as_network
 from router.urls import engine_url, network, redis_url
 
 
@@ -82,6 +83,27 @@ class Limits:
     none: never."""
 
 
+class TlsVersion(StrEnum):
+    """The oldest that is spoken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class CallersTls:
+    """What callers are shown; files are PEM, and loaded again when they change."""
+
+    cert_file: File
+    """The router's certificate, and those between it and its authority."""
+    key_file: File
+    """Its key, without a password."""
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+    """The oldest version that is spoken."""
+    client_ca_file: File | None = None
+    """Authorities by whom callers must be certified; none: callers show no certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where callers are heard, and what is written down of them."""
@@ -102,6 +124,8 @@ class Server:
     """How they are written."""
     limits: Limits = Limits()
     """What a caller may take."""
+    tls: CallersTls | None = None
+    """HTTPS, on administration's own port as well; none: HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +192,9 @@ class Admin:
     """Share of requests that should meet their targets; burn rates are told against it."""
     recorded_requests: Annotated[int, Ge(1)] = 10_000
     """Ended requests that are remembered: for lists, explanations and dry runs. No prompt is."""
+    allowed_networks: tuple[Annotated[str, AfterValidator(as_network)], ...] = PRIVATE
+    """Where an endpoint may be that is registered at run time, checked again whenever it is looked
+    up; link-local addresses and the like never are. Those of this file may be anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +281,21 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How engines' certificates are checked, where their URL is https."""
+    """How engines and the router know each other, where a URL is https.
+
+    Files are PEM, and loaded again when they change.
+    """
 
     verify: bool = True
     """False: anybody may answer in the engine's place."""
     ca_file: File | None = None
-    """Authorities to trust, PEM; none: the system's."""
+    """Authorities to trust; none: the system's."""
+    cert_file: File | None = None
+    """The certificate that the router shows; none: it shows none."""
+    key_file: File | None = None
+    """Its key, without a password; none: it is in `cert_file`."""
+    server_name: Text | None = None
+    """Whom an engine's certificate must name; none: the URL's host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +322,8 @@ class Endpoint:
     """The environment variable that holds the key to send."""
     api_key_file: File | None = None
     """Or the file that does."""
+    tls: Tls | None = None
+    """Where this one differs from its pool; left out: as the pool says."""
     labels: Mapping[Text, str] = field(default_factory=dict)
     """Anything that helps people: rack, region, card."""
 

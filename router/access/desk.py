@@ -4,24 +4,28 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from policies.facts import RequestFacts, SlaClass
 from router.access.gate import Gate
 from router.access.keyring import Keyring
-from router.access.leases import Leases
 from router.access.office import Office
-from router.access.redis_store import Client, RedisKeys
 from router.access.secret import pepper_of
 from router.access.store import Journal, KeyStore
 from router.metrics import AUTH_FAILURES, LIMITED, LOWERED, TENANT_REQUESTS, TENANT_TOKENS, Metrics
 from router.settings import Access, Redis, State
+
+if TYPE_CHECKING:
+    # Redis' client takes 7 MB: it is loaded where replicas share, and nowhere else.
+    from router.access.leases import Leases
+    from router.access.redis_store import Client
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """The Redis that replicas share."""
 
-    client: Client
+    client: "Client"
     settings: Redis
     replica: str
     """This one's name."""
@@ -61,7 +65,9 @@ class Desk:
             class_of=class_of,
         )
         if shared is not None:
-            self.leases = Leases(
+            from router.access import leases  # noqa: PLC0415 # see above
+
+            self.leases = leases.Leases(
                 shared.client,
                 shared.settings.prefix,
                 shared.replica,
@@ -99,6 +105,8 @@ class Desk:
 
 def _store(state: State | None, shared: Shared | None) -> KeyStore:
     if shared is not None:
+        from router.access.redis_store import RedisKeys  # noqa: PLC0415 # see above
+
         return RedisKeys(shared.client, shared.settings.prefix)
     return Journal(None if state is None else state.directory / "keys.jsonl")
 

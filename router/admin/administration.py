@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import uvicorn
-from redis.asyncio import Redis
-from redis.credentials import UsernamePasswordCredentialProvider
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,12 +16,13 @@ from starlette.routing import BaseRoute
 from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router.access.desk import Desk
+from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
-from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
 from router.admin.keys_api import KeysApi
 from router.admin.ledger import Ledger
-from router.admin.live import Live
+from router.admin.live import Live, tell_metrics
 from router.admin.openapi import openapi
 from router.admin.operations import PREFIX, Operation, Token, answer, routes
 from router.admin.page import page_routes
@@ -32,18 +32,26 @@ from router.admin.recent import Recent
 from router.admin.redis_store import RedisStore
 from router.admin.revisions import MemoryStore, NotStored, Store
 from router.admin.traffic_api import TrafficApi
+from router.admin.variants_api import VariantsApi
 from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
-from router.config import Config
+from router.config import Config, unusable_certificates
 from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
 from router.door import Door
 from router.overview import Overview
+from router.replicas.ending import end
+from router.replicas.redis import connect
 from router.settings import Admin, Pool
+from router.tls import Certificates
 
 logger = logging.getLogger("headway.admin")
 audit_logger = logging.getLogger("headway.audit")
+LAST_ANSWERS_S: Final = 1
+"""How long an own port's answers may go on once the router is told to stop."""
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
+REDIS_LIMIT_S: Final = 2.0
+"""How long Redis may take to store a change."""
 
 
 class Subject(Protocol):
@@ -52,6 +60,7 @@ class Subject(Protocol):
     config: Config
     door: Door
     overview: Overview
+    certificates: Certificates | None
     access: Desk
 
     def adopt_policy(self, policy: Policy) -> None:
@@ -86,13 +95,17 @@ class Administration:
         self._environ = environ
         self._wall_clock = wall_clock
         config, door = subject.config, subject.door
-        self._redis = _redis(config, secrets)
+        self._redis = (
+            None
+            if config.redis is None
+            else connect(config.redis.url, secrets.redis_password, limit_s=REDIS_LIMIT_S)
+        )
         self.policy: Ledger[Policy] = Ledger(
             self._store("policy"),
             config.policy,
             read=self._read_policy,
             write=write_policy,
-            adopt=subject.adopt_policy,
+            adopt=self._adopt_policy,
             wall_clock=wall_clock,
         )
         self.fleet: Ledger[FleetPlan] = Ledger(
@@ -105,7 +118,10 @@ class Administration:
         )
         self.recent = Recent(settings.recorded_requests, door.clock)
         door.record = self.recent.record
-        self.live = Live(door, subject.overview, self.recent, settings.objective, self._versions)
+        self.live = Live(
+            door, subject.overview, self.recent, settings.objective, self._versions, self._prices
+        )
+        tell_metrics(door.metrics, self.live, door.clock)
         self._policy_api = PolicyApi(self.policy, self.recent, self._fleet_as_it_is)
         self.operations = self._operations(door)
         self.routes: list[BaseRoute] = [
@@ -123,24 +139,35 @@ class Administration:
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Take up what was stored, and begin to count and to follow."""
         for ledger in (self.fleet, self.policy):
-            await ledger.start()
+            await self._take_up(ledger)
         if isinstance(self._store("policy"), MemoryStore):
             logger.warning("changes are lost at a restart: there is no [state] and no [redis]")
         self._tasks = [group.create_task(self.live.run())]
         if self._redis is not None:
             self._tasks.append(group.create_task(self._follow()))
         if self.has_own_port:
-            self._listening = _Listener(self._app(), self.settings, self._subject.config)
-            self._tasks.append(group.create_task(self._listening.serve()))
+            self._listening = _Listener(self._app(), self.settings, self._subject)
+            group.create_task(self._listening.serve())
+
+    async def _take_up(self, ledger: Ledger[Any]) -> None:
+        """Take up what is stored; a Redis that is away must not keep a router from starting."""
+        try:
+            await ledger.start()
+        except NotStored as error:
+            if self._redis is None:
+                raise
+            fields = {"reason": str(error)}
+            logger.warning("changes are taken up once Redis answers", extra=fields)
 
     async def stop(self) -> None:
         """Let go of everything."""
         self.live.close()
         self._policy_api.close()
         if self._listening is not None:
+            # Not cancelled: it has to close what it listens on.
             self._listening.should_exit = True
         for task in self._tasks:
-            task.cancel()
+            await end(task)
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -155,6 +182,7 @@ class Administration:
             *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
             *KeysApi(self._subject.access.office, self._wall_clock).operations(),
             *TrafficApi(door, self.recent, self.live).operations(),
+            *VariantsApi(self.live).operations(),
             Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),
         ]
 
@@ -165,22 +193,33 @@ class Administration:
 
     def _store(self, name: str) -> Store:
         config = self._subject.config
-        if self._redis is not None:
-            return RedisStore(self._redis, name)
+        if self._redis is not None and config.redis is not None:
+            return RedisStore(self._redis, config.redis.prefix, name)
         if config.state is not None:
             return FileStore(config.state.directory / f"{name}.jsonl")
         return MemoryStore()
 
     def _read_policy(self, document: dict[str, Any]) -> Policy:
-        return read_policy(document, tuple(self._subject.overview.names))
+        # The fleet may have changed since: a variant that is gone is served by the others.
+        return read_policy(document)
 
     def _read_fleet(self, document: dict[str, Any]) -> FleetPlan:
         plan = read_fleet(document)
         secrets = SecretReader(self._environ)
         secrets.read(plan.pools, None, None)
-        if secrets.flaws:
-            raise ConfigError("", secrets.flaws)
+        flaws = [
+            *secrets.flaws,
+            *out_of_bounds(plan, self._subject.config),
+            *unusable_certificates(plan.pools),
+        ]
+        if flaws:
+            raise ConfigError("", flaws)
         return plan
+
+    def _adopt_policy(self, policy: Policy) -> None:
+        self.live.count()
+        self._subject.adopt_policy(policy)
+        self.live.compared.follow()
 
     def _adopt_fleet(self, plan: FleetPlan) -> None:
         keys = SecretReader(self._environ).read(plan.pools, None, None).api_keys
@@ -189,6 +228,12 @@ class Administration:
     def _fleet_as_it_is(self) -> tuple[Sequence[Pool], dict[str, EndpointPlan]]:
         endpoints = self._subject.door.dispatcher.endpoints
         return self.fleet.value.pools, {id_: each.plan for id_, each in endpoints.items()}
+
+    def _prices(self) -> dict[str, float]:
+        """Return what endpoints cost an hour, where their labels say so."""
+        endpoints = (each for pool in self.fleet.value.pools for each in pool.endpoints)
+        prices = ((each.id, price_of(each)) for each in endpoints)
+        return {id_: price for id_, price in prices if price is not None}
 
     def _versions(self) -> dict[str, Any]:
         return {
@@ -240,31 +285,24 @@ class Administration:
 class _Listener(uvicorn.Server):
     """Administration's own port."""
 
-    def __init__(self, app: Starlette, settings: Admin, config: Config) -> None:
+    def __init__(self, app: Starlette, settings: Admin, subject: Subject) -> None:
+        certificates = subject.certificates
+        context = None if certificates is None else certificates.context
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host or config.server.host,
+                host=settings.host or subject.config.server.host,
+                ssl_context_factory=None if context is None else lambda *_: context,
                 port=settings.port or 0,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
             )
         )
 
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
         """Leave signals to the server that callers are heard by."""
-
-
-def _redis(config: Config, secrets: Secrets) -> Redis | None:
-    if config.redis is None:
-        return None
-    return Redis.from_url(
-        config.redis.url,
-        credential_provider=UsernamePasswordCredentialProvider(password=secrets.redis_password)
-        if secrets.redis_password
-        else None,
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-    )
+        yield

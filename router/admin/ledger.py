@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from router.admin.pointers import Difference, differences
-from router.admin.revisions import Revision, Store, Superseded
+from router.admin.revisions import KEPT, Revision, Store, Superseded
 
 T = TypeVar("T")
 
@@ -93,12 +93,15 @@ class Ledger(Generic[T]):
     async def follow(self) -> bool:
         """Take up what another process has stored since; return whether there was anything."""
         async with self._changing:
-            later = await self._store.read(self.version)
-            if not later:
-                return False
-            self._revisions = [*self._revisions, *later]
-            self._take(later[-1])
-            return True
+            return await self._catch_up()
+
+    async def _catch_up(self) -> bool:
+        later = await self._store.read(self.version)
+        if not later:
+            return False
+        self._revisions = [*self._revisions, *later][-KEPT:]
+        self._take(later[-1])
+        return True
 
     async def change(
         self,
@@ -121,9 +124,9 @@ class Ledger(Generic[T]):
     async def roll_back(self, version: int, author: Author, *, if_match: str | None) -> Revision:
         """Make a kept version the present one, as a version of its own."""
         async with self._changing:
+            document = None if version == 0 else self._stored(version).document
             if if_match not in (None, "*", self.etag):
                 raise Stale
-            document = None if version == 0 else self._stored(version).document
             if document is not None:
                 self._read(document)
             return await self._append(document, author, f"rollback to {version}")
@@ -164,8 +167,10 @@ class Ledger(Generic[T]):
         try:
             await self._store.append(revision)
         except Superseded as late:
+            # Whoever is told to look again must see what came first.
+            await self._catch_up()
             raise Stale from late
-        self._revisions = [*self._revisions, revision]
+        self._revisions = [*self._revisions, revision][-KEPT:]
         self._take(revision)
         return revision
 

@@ -5,7 +5,7 @@ traffic. Nothing is written for nobody: the snapshot is made only while somebody
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,9 +13,12 @@ import orjson
 from policies.facts import Reason, SlaClass
 from policies.fleet import EndpointState
 from policies.health import State
+from router import metrics as families
+from router.admin.compared import Compared
 from router.admin.recent import Recent, Seen, row
 from router.admin.slo import Slo, Trend
 from router.door import Door
+from router.metrics import Metrics, Rows
 from router.overview import Overview
 
 TICK_S: Final = 1.0
@@ -44,8 +47,11 @@ class Live:
         recent: Recent,
         objective: float,
         versions: Callable[[], dict[str, Any]],
+        prices: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.slo = Slo(objective)
+        self.compared = Compared(lambda: door.dispatcher.policy, prices, door.clock)
+        door.shadows.record = self.compared.add_copy
         self._trends = {sla_class: Trend() for sla_class in SlaClass}
         self._door = door
         self._overview = overview
@@ -81,6 +87,7 @@ class Live:
         """Take in what ended since the last time."""
         for seen in self._recent.since(self._counted):
             self.slo.add(seen)
+            self.compared.add(seen)
             self._trends[seen.sla_class].add(seen)
         self._counted = self._recent.count
         self._note_states()
@@ -117,6 +124,7 @@ class Live:
                 for name, windows in report["classes"].items()
             },
             "away": self._away(now),
+            "variants": self.compared.report(),
             "decisions": [row(each) for each in decisions or ()],
             "events": self._events[-50:],
         }
@@ -164,6 +172,17 @@ class Live:
                     },
                 ]
             self._states[id_] = state
+
+
+def tell_metrics(metrics: Metrics, live: Live, clock: Callable[[], float]) -> None:
+    """Have promises and variants read at every scrape."""
+
+    def burning() -> Rows:
+        live.count()
+        return [((each, window), rate) for each, window, rate in live.slo.burning(clock())]
+
+    metrics.read(families.BURN_RATE, burning)
+    metrics.read(families.VARIANT_REQUESTS, live.compared.counts)
 
 
 def endpoint_row(endpoint: EndpointState, now: float) -> dict[str, Any]:

@@ -45,7 +45,7 @@ _REFUSALS: Final = {
     413: "The body is too large",
     422: "The document is wrong; every flaw with its JSON pointer",
     428: "If-Match is missing",
-    503: "It could not be stored, or too many watch; nothing was changed",
+    503: "It could not be stored, or too many watch; nothing is in effect",
 }
 _NAMES: Final = {
     "name": "A pool's name",
@@ -148,9 +148,9 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 
 def _refusals(operation: Operation) -> dict[str, Any]:
-    statuses = {401, *operation.refusals}
+    statuses = {400, 401, *operation.refusals}
     if operation.body is not None:
-        statuses |= {400, 413}
+        statuses.add(413)
     if operation.if_match:
         statuses |= {412, 503}
     if operation.if_match == "required":

@@ -1,6 +1,6 @@
 """The policy: looked at, changed, judged beforehand, tried on what was recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,7 +11,7 @@ from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router import errors
 from router.admin import dry_run
-from router.admin.dry_run import DryRuns, GivenRequest, Job
+from router.admin.dry_run import DryRuns, GivenRequest, Job, Replayed
 from router.admin.ledger import Ledger
 from router.admin.operations import Operation, answer, json_table
 from router.admin.pointers import differences, patched
@@ -144,7 +144,7 @@ class PolicyApi:
         tag = required_if_match(request)
         document = await json_table(request)
         revision = await self._ledger.change(
-            lambda _: document, author_of(request), "put", if_match=tag
+            lambda _: self._checked(document), author_of(request), "put", if_match=tag
         )
         return changed(self._ledger, revision, policy=self._ledger.document)
 
@@ -153,7 +153,10 @@ class PolicyApi:
         tag = required_if_match(request)
         patch = await json_table(request)
         revision = await self._ledger.change(
-            lambda document: patched(document, patch), author_of(request), "patch", if_match=tag
+            lambda document: self._checked(patched(document, patch)),
+            author_of(request),
+            "patch",
+            if_match=tag,
         )
         return changed(self._ledger, revision, policy=self._ledger.document)
 
@@ -177,9 +180,9 @@ class PolicyApi:
         proposed = self._proposed(asked)
         pools, plans = self._fleet()
         members, notes = dry_run.members(pools, plans)
-        offers, facts = self._requests(asked)
+        requests = await dry_run.packed(self._requests(asked))
         present = self._ledger.value
-        job = Job(offers, facts, members, (("present", present), ("proposed", proposed)))
+        job = Job(requests, members, (("present", present), ("proposed", proposed)))
         try:
             found = await self._dry_runs.run(job)
         except TimeoutError:
@@ -199,11 +202,16 @@ class PolicyApi:
             raise errors.BadRequest(errors.wrong_type("patch", "an object", patch))
         return self._read(patched(self._ledger.document, patch))
 
+    def _checked(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a document that names nothing that is not there; raises `ConfigError`."""
+        self._read(document)
+        return document
+
     def _read(self, document: Any) -> Policy:
         pools, _ = self._fleet()
-        return read_policy(document, tuple({name for pool in pools for name in pool.models}))
+        return read_policy(document, pools)
 
-    def _requests(self, asked: dict[str, Any]) -> Any:
+    def _requests(self, asked: dict[str, Any]) -> Iterator[Replayed]:
         if "requests" in asked:
             return self._given(asked)
         last = asked.get("last", 1 << 30)
@@ -215,7 +223,7 @@ class PolicyApi:
             raise errors.BadRequest(errors.problem(409, message, "nothing_recorded"))
         return dry_run.recorded(seen)
 
-    def _given(self, asked: dict[str, Any]) -> Any:
+    def _given(self, asked: dict[str, Any]) -> Iterator[Replayed]:
         try:
             rows = _GIVEN.validate_python(asked["requests"])
         except ValidationError as error:

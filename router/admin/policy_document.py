@@ -1,5 +1,6 @@
 """The policy as the file, the interface and the command line share it: one typed document."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
@@ -7,7 +8,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from policies.policy import Policy
 from router.admin.pointers import pointer_to
-from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, unknown
+from router.config import strangers
+from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, place
+from router.settings import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,10 @@ _DOCUMENT: Final = Document(_Holder)
 NAME: Final = "policy"
 
 
-def read_policy(document: Any, models: tuple[str, ...] = ()) -> Policy:
+def read_policy(document: Any, pools: Iterable[Pool] | None = None) -> Policy:
     """Return the policy that a JSON document means, defaults filled in; raises `ConfigError`.
 
-    `models`: the public names there are; a difference for another one is refused. Empty: any.
+    `pools`: names that these have not are refused; None: any name will do.
     """
     if not isinstance(document, dict):
         raise ConfigError(NAME, [Flaw("", "must be a table")])
@@ -36,9 +39,11 @@ def read_policy(document: Any, models: tuple[str, ...] = ()) -> Policy:
     except ConfigError as error:
         inside = [Flaw(_inside(each.place), each.message) for each in error.flaws]
         raise ConfigError(NAME, inside) from None
-    strangers = [name for name in policy.models if models and name not in models]
-    if strangers:
-        flaws = [Flaw(f'models."{name}"', unknown("model", name, models)) for name in strangers]
+    flaws = [
+        Flaw(place(way), message)
+        for way, message in (() if pools is None else strangers(policy, pools))
+    ]
+    if flaws:
         raise ConfigError(NAME, flaws)
     return policy
 

@@ -100,6 +100,7 @@ def row(seen: Seen) -> dict[str, Any]:
         "pool": flight.endpoint.plan.pool if flight else None,
         "endpoint": flight.endpoint.id if flight else None,
         "reason": flight.reason if flight else None,
+        "variant": flight.ask.part.name if flight and flight.ask.part else None,
         "attempts": seen.attempts,
         "queue_s": flight.queued_s if flight else seen.ended_at - seen.arrived,
         "first_token_s": outcome.first_token_s if outcome else None,
@@ -155,6 +156,9 @@ def _story(seen: Seen) -> Iterator[str]:
         f" answer expected to have {ask.output_p50_tokens:.0f} tokens, {ask.output_p90_tokens:.0f}"
         f" at the 90th percentile ({ask.output_samples} samples)"
     )
+    if ask.part is not None:
+        how = "which could not serve it: others did" if ask.part.elsewhere else "by its share"
+        yield f"belongs to variant {ask.part.name!r}, {how}"
     yield f"sent to {place.id!r} of pool {place.plan.pool!r} ({flight.reason})"
     if flight.queued_s > 0.0:
         yield f"waited {flight.queued_s:.3f} s in the router, for a slot that its class may have"

@@ -159,6 +159,7 @@ def explained(explanation: Explanation, now: float) -> dict[str, Any]:
         asked = {
             "class": ask.sla_class,
             "class_why": ask.why,
+            "variant": ask.part.name if ask.part else None,
             "targets": {
                 "first_token_s": ask.targets.first_token_s,
                 "per_token_s": ask.targets.per_token_s,

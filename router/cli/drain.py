@@ -1,4 +1,4 @@
-"""`headway drain`: let an endpoint run empty."""
+"""`headway drain` and `headway undrain`: let an endpoint run empty, and use it again."""
 
 import argparse
 from typing import Final
@@ -21,18 +21,19 @@ example:
 
 What runs there goes on to its end; nothing more is sent.
 {HOW_TO_REACH}"""
+_DONE: Final = {"drain": "is sent nothing more", "undrain": "is sent requests again"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare what the commands take."""
     parser.add_argument("what", nargs=1, metavar="ENDPOINT")
     add_change_arguments(parser)
     add_client_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drain; returns the exit status."""
+    """Do what the command's name says; returns the exit status."""
     try:
-        return change(client_of(args), args, "POST", "/drain", "is sent nothing more")
+        return change(client_of(args), args, "POST", f"/{args.command}", _DONE[args.command])
     except Failed as error:
-        return failed("drain", error)
+        return failed(args.command, error)

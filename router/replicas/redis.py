@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from router.replicas.board import LIFE_S, BoardFailed, View, Word
+from router.replicas.line import Line
 
 SCRIPT: Final = (Path(__file__).parent / "board.lua").read_bytes()
 DIGEST: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
@@ -120,9 +121,9 @@ class _UnknownScript(BoardFailed):
 
 
 class _Watched:
-    """A master, and the sentinels that know which one it is."""
+    """A line to a master, and the sentinels that know which one it is."""
 
-    def __init__(self, master: Client, sentinels: Sequence[Client]) -> None:
+    def __init__(self, master: Line, sentinels: Sequence[Client]) -> None:
         self.execute_command = master.execute_command
         self._all = (master, *sentinels)
 
@@ -139,7 +140,8 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     """
     options: dict[str, Any] = {
         "password": password,
-        "socket_timeout": limit_s,
+        # A line times its commands as a whole.
+        "socket_timeout": None,
         "socket_connect_timeout": limit_s,
         "protocol": 2,
     }
@@ -147,7 +149,7 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     no_retry = Retry(NoBackoff(), 0)
     if not kind:
         plain = Redis.from_url(url, retry=no_retry, max_connections=2, **options)
-        return cast("Client", plain)
+        return Line(plain, limit_s)
     parts = urlsplit(url)
     names, _, addresses = parts.netloc.rpartition("@")
     if names:
@@ -158,15 +160,16 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     if kind == "cluster":
         nodes = [ClusterNode(*each) for each in _hosts(addresses, REDIS_PORT)]
         options.pop("protocol")
+        options["socket_timeout"] = limit_s
         return cast("Client", RedisCluster(startup_nodes=nodes, retry=no_retry, **options))
     service, _, db = parts.path.strip("/").partition("/")
     # The sentinels have no secret of ours, but are waited for as briefly.
-    asked = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
+    asked = {"socket_timeout": limit_s, "socket_connect_timeout": limit_s}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call] # the library's own gap
         _hosts(addresses, SENTINEL_PORT), sentinel_kwargs=asked
     )
     master = sentinel.master_for(service, db=int(db or 0), retry=no_retry, **options)
-    return _Watched(master, [*sentinel.sentinels])
+    return _Watched(Line(master, limit_s), [*sentinel.sentinels])
 
 
 def _hosts(addresses: str, port: int) -> list[tuple[str, int]]:

@@ -45,7 +45,7 @@ def fleet(said: Mapping[str, Said]) -> dict[str, object]:
             "host": each.host,
             "mode": each.mode,
             "waiting": each.waiting,
-            "in_flight": {id_: sum(work.in_flight) for id_, work in each.work.items()},
+            "in_flight": {id_: work.in_flight for id_, work in each.work.items()},
             "bulk_permits": each.permits,
             "down": each.down,
         }

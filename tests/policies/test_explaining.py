@@ -20,7 +20,15 @@ from policies.facts import (
     Wish,
 )
 from policies.fleet import Flight
-from policies.policy import EndpointPolicyName, Policy, ProfilePolicy, Profiles
+from policies.policy import (
+    EndpointPolicyName,
+    ModelPolicy,
+    Policy,
+    ProfilePolicy,
+    Profiles,
+    Sticky,
+    Variant,
+)
 
 STATES = 1000
 
@@ -45,7 +53,10 @@ def plans(rng: Random) -> list[EndpointPlan]:
 def policy(rng: Random) -> Policy:
     name = rng.choice([*EndpointPolicyName])
     profile = ProfilePolicy(endpoint_policy=name)
-    return Policy() if rng.random() < 0.5 else Policy(profiles=Profiles(profile, profile))
+    profiles = Profiles() if rng.random() < 0.5 else Profiles(profile, profile)
+    variant = Variant(rng.choice([0.0, 0.3, 1.0]), endpoints=(f"{Profile.THROUGHPUT}-0",))
+    split = ModelPolicy(variants={"v": variant}, sticky=rng.choice([*Sticky]))
+    return Policy(profiles=profiles, models={"m": split} if rng.random() < 0.3 else {})
 
 
 def facts(rng: Random, number: int) -> RequestFacts:
@@ -124,6 +135,8 @@ def test_in_a_thousand_random_states_the_explanation_is_what_then_happens():
                     assert told.decision == Goes(flight.endpoint.id, flight.reason), seed
                     assert told.candidates[0].verdict == CHOSEN
                     assert told.candidates[0].endpoint.id == flight.endpoint.id
+                    assert told.ask is not None
+                    assert told.ask.part == flight.ask.part
                 case Wait():
                     assert isinstance(told.decision, Waits), seed
                 case Refuse():

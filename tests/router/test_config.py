@@ -1,12 +1,12 @@
 """The configuration file: what it means, and what is said of a wrong one."""
 
-import ssl
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, get_args
 
 import pytest
+import trustme
 from annotated_types import MultipleOf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,6 @@ from router import toml
 from router.config import Config, describe, load, read_secrets
 from router.document import FORBIDDING, ConfigError, Document
 from router.settings import Access, Admin, Endpoint, Level, Pool, Redis, Server, State, Tls
-from router.tls import client_context
 
 FAST = """
 [[pools]]
@@ -123,6 +122,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
 
 def test_every_key_of_an_endpoint_is_read(written, tmp_path):
     (tmp_path / "key").write_text("sk-1")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     text = endpoint(
         id='"a"',
         engine='"sglang"',
@@ -229,9 +229,11 @@ def test_what_is_described_loads_as_the_same(written, tmp_path):
 
 def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
     (tmp_path / "admin.token").write_text("s3cret-token")
+    trustme.CA().issue_cert("r").private_key_and_cert_chain_pem.write_to_path(tmp_path / "r.pem")
     text = """
         admin = { token_file = "admin.token" }
         redis = { url = "redis://cache" }
+        server = { tls = { cert_file = "r.pem", key_file = "r.pem" } }
         [access.tenants.acme]
         tokens_per_day = 1000000
         [access.jwt]
@@ -291,7 +293,7 @@ WRONG = {
         FAST + '[policy.models."a.b"]\nkv_ful = 1',
         (
             "headway.toml.policy.models.\"a.b\": unknown key 'kv_ful'; known: "
-            "bulk, default_class, interactive, standard"
+            "bulk, default_class, interactive, shadow, standard, sticky, variants"
         ),
     ),
     "a secret where a place is wanted": (
@@ -694,15 +696,6 @@ def test_a_bound_of_another_kind_is_told_in_the_validators_words():
         Document(Triple).read("triple", {"size": 4})
 
     assert caught.value.sentences() == ["triple.size: should be a multiple of 3, not 4"]
-
-
-def test_certificates_are_checked_unless_the_file_says_otherwise(tmp_path):
-    checking, trusting = client_context(Tls()), client_context(Tls(verify=False))
-
-    assert (checking.verify_mode, checking.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert (trusting.verify_mode, trusting.check_hostname) == (ssl.CERT_NONE, False)
-    with pytest.raises(FileNotFoundError):
-        client_context(Tls(ca_file=tmp_path / "missing.pem"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "router.example"])  # noqa: S104

@@ -160,3 +160,52 @@ async def test_what_cannot_be_done_is_said_in_one_sentence_with_the_mend(command
 
     assert status == 2
     assert said in err
+
+
+async def test_a_share_of_a_models_requests_is_moved_compared_and_moved_back(command):
+    more = ("--engine", "openai", "--at", command.engine.url)
+    await command("endpoints", "add", "bulk", "fresh", *more)
+    assert (await command("variants"))[1].startswith("no model is divided")
+
+    status, out, _ = await command("shift", "m", "fresh=10", "--reason", "a first look")
+    assert (status, out.splitlines()[0]) == (0, "version 1 is in effect")
+    for _ in range(10):
+        await ask(command.admin.router.port, chat(stream=True))
+    _, out, _ = await command("variants", "m")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()}
+    assert rows["fresh"][1:5] == ["10.0", "%", "1", "0"]
+    assert rows["rest"][1:5] == ["90.0", "%", "9", "0"]
+
+    await command("shift", "m", "fresh=100%", "--sticky", "tenant", "--shadow", "bulk-0=5")
+    own = json.loads((await command("policy", "get", "models", "--json"))[1])["m"]
+    assert own["variants"]["fresh"]["share"] == 1.0
+    assert own["variants"]["fresh"]["endpoints"] == ["fresh"]
+    assert own["shadow"]["endpoints"] == ["bulk-0"]
+    assert own["sticky"] == "tenant"
+    _, out, _ = await command("shift", "m")
+    assert "shadow" in out
+    assert (await command("shift", "m", "bulk=0", "--json"))[0] == 0
+
+    assert (await command("shift", "m", "--end"))[0] == 0
+    assert json.loads((await command("variants", "--json"))[1]) == []
+    assert (await command("variants", "m"))[1].startswith("model 'm' is not divided")
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        ((), "say which model"),
+        (("m", "fresh"), "'fresh' is no PLACE=PERCENT"),
+        (("m", "bulk-0=101"), "'bulk-0=101' is no PLACE=PERCENT, 0 to 100"),
+        (("m", "bulk-7=5"), "there is no 'bulk-7'; endpoints: bulk-0; pools: bulk; models: m"),
+        (("m", "--shadow", "m=5"), "'m' is a model; a shadow is an endpoint or a pool"),
+        (("n", "bulk-0=5"), "unknown model 'n'"),
+    ],
+    ids=["no model", "no share", "too much", "no such place", "shadow of a model", "other model"],
+)
+async def test_a_shift_that_cannot_be_is_refused_in_one_sentence(command, words, mend):
+    status, out, err = await command("shift", *words)
+
+    assert (status, out) == (2, "")
+    assert err.startswith("headway shift: ")
+    assert mend in err

@@ -36,8 +36,6 @@ class Failure(StrEnum):
     """No such key, or another secret."""
     EXPIRED = "expired"
     REVOKED = "revoked"
-    TOKEN = "token"  # noqa: S105 # the kind of credential
-    """A token of an identity provider that does not hold."""
 
 
 class Use:

@@ -84,8 +84,7 @@ class Gate:
             return model_refused(facts.model, key)
         facts.tenant = key.tenant
         facts.weight = key.weight
-        ceiling = holder.ceiling
-        if ceiling is not SlaClass.INTERACTIVE or holder.has_gaps:
+        if holder.is_held:
             refused = self._hold_to_class(holder, facts)
             if refused is not None:
                 return refused
@@ -116,7 +115,7 @@ class Gate:
                 break
             quota.undo(tokens)
         self.limited[over.kind] += 1
-        return limited(over, holder.told(now))
+        return limited(over, holder.telling.lines(now))
 
     def settle(
         self, stay: Stay, flight: Flight | None, ending: Ending | None, outcome: Outcome | None,
@@ -144,7 +143,7 @@ class Gate:
 
     def told(self, stay: Stay, now: float) -> bytes:
         """Return the header lines that tell a caller of its limits."""
-        return stay.holder.told(now + self.since_1970_s)
+        return stay.holder.telling.lines(now + self.since_1970_s)
 
     def refusal(self, failure: Failure) -> errors.Problem:
         """Return the answer to who is not let in."""

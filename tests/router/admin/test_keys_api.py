@@ -2,6 +2,7 @@
 
 import pytest
 
+from router.access.store import Journal
 from router.settings import Access, State
 from tests.e2e.caller import ask, chat
 from tests.e2e.running import pool
@@ -152,7 +153,7 @@ async def test_what_cannot_be_kept_is_not_made(tmp_path):
         administered(pool("p", engine), within_s=10) as admin,
     ):
         office = admin.router.router.access.office
-        office._store._path = tmp_path / "state" / "keys.jsonl"
+        office._store = Journal(tmp_path / "state" / "keys.jsonl")
         answer = await admin.send("POST", "/keys", {"tenant": "acme"})
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_stored")

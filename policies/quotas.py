@@ -102,9 +102,13 @@ class Quota:
             if day.room - day.pending < tokens:
                 return self._limited(Kind.DAY, day, tokens, now)
         if places is not None:
-            if not places.has_room(now):
+            if now >= places.until:
+                places.refresh(now)
+            in_use = places.in_use
+            if in_use >= places.most:
                 return self._crowded(places)
-            places.enter()
+            places.in_use = in_use = in_use + 1
+            places.peak = max(places.peak, in_use)
         if requests is not None:
             requests.pending += 1
         if meter is not None:

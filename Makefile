@@ -137,6 +137,11 @@ bench-admin: $(TEST_STAMP) ## Hold administration to its promises: changes under
 	$(say) "Holding administration to its promises"
 	@$(BIN)/python -m tests.bench.administration $(ARGS)
 
+.PHONY: bench-access
+bench-access: $(TEST_STAMP) ## Hold keys and limits to their promises: revocation, limits, strangers, cost
+	$(say) "Holding keys and limits to their promises"
+	@$(BIN)/python -m tests.bench.access $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"

@@ -49,6 +49,7 @@ from router.settings import Endpoint as EndpointSettings
 from router.settings import Limits, Pool, Tls
 from router.site import site
 from router.tls import Certificates, callers_certificates, engines_certificates
+from router.transitions import Transitions
 from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
 from router.wire.upstream import Pool as Connections
@@ -136,9 +137,10 @@ class Router:
         self._heads = HeadReader()
         self._spawn: Spawn | None = None
         read_at_scrape(self.metrics, self.door, logs)
+        self._transitions = Transitions(self.metrics)
         self.member = self._member()
         self.access = self._access(secrets.pepper, wall_clock)
-        self.door.gate = self.access.gate
+        self.door.gate, self.door.trusts = self.access.gate, self.access.trusts
 
     def _access(self, pepper: str | None, wall_clock: Callable[[], float]) -> Desk:
         """Return who may do what."""
@@ -243,6 +245,7 @@ class Router:
         """Let go of an endpoint that is no longer a member."""
         self._discoveries.pop(id_, None)
         self.metrics.forget(id_)
+        self._transitions.forget(id_)
         if self._prober is not None:
             self._prober.forget(id_)
         endpoint = self.door.endpoints.pop(id_, None)
@@ -355,6 +358,7 @@ class Router:
                 continue
             try:
                 self.door.sweep()
+                self._transitions.look(self.dispatcher.endpoints)
                 self._see_off()
                 if self.config.probes.canary_s is not None:
                     self.dispatcher.watch(self._clock())

@@ -57,9 +57,11 @@ class Door:
         new_id: Callable[[], str],
         show_routing: bool,
         gate: Gate | None = None,
+        trusts: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`gate` None: whoever comes is let in."""
+        """`gate` None: whoever comes is let in. `trusts`: see `wire.inbound.Door`."""
         self.gate = gate
+        self.trusts = trusts
         self.routes = ROUTES
         self.dispatcher = dispatcher
         self.endpoints = endpoints
@@ -318,6 +320,7 @@ class Door:
         self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
     ) -> None:
         plan, ask = flight.endpoint.plan, flight.ask
+        self.metrics.decided(flight.reason, ask.sla_class)
         series = self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model)
         series.ended(
             end.ending or Ending.FAILED,

@@ -17,7 +17,20 @@ _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"host",
     b"x-request-id",
 }
+HOPS = frozenset({
+    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+    b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip",
+})  # fmt: skip
+"""What a proxy in front says of whom it speaks for; from anybody else it is only a claim."""
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+
+_MEMOS = {
+    (False, True): "forwarded",
+    (True, True): "forwarded, keyless",
+    (False, False): "forwarded, hopless",
+    (True, False): "forwarded, keyless and hopless",
+}
+"""Under which name a head's forwarded lines are remembered."""
 
 
 class Endpoint:
@@ -77,18 +90,22 @@ class Endpoint:
         extra: Sequence[tuple[bytes, bytes]],
         request_id: bytes,
         length: int,
+        hops: bool = True,
     ) -> bytes:
         """Return the head of a POST: the caller's end-to-end headers, less what is the router's.
 
+        `hops`: what it says of whom it speaks for is believed.
         An endpoint with a key of its own never sees the caller's, and none does where keys are on.
         """
         start = self._start(path)
-        memo = "forwarded, keyless" if self._keeps else "forwarded"
+        memo = _MEMOS[self._keeps, hops]
         forwarded = caller.memo.get(memo)
         if forwarded is None:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
             if self._keeps:
                 dropped |= _CREDENTIALS
+            if not hops:
+                dropped |= HOPS
             # `content_length` and `content-length` are one name to servers that make variables of it.
             forwarded = b"".join(
                 [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from policies.facts import FailureKind, RefusalReason, SlaClass
+from policies.facts import FailureKind, Reason, RefusalReason, SlaClass
 from router.counters import LAG_S, Attainment, Histogram, Latencies, Series
 
 OTHER: Final = "other"
@@ -59,12 +59,15 @@ OVERHEAD = Family("headway_overhead_seconds", _H, "The router's own time, once a
 OFFERED = Family("headway_offered", _C, "Requests with a latency target, those refused for want of room included.", _GOAL)
 ATTAINED = Family("headway_attained", _C, "Requests whose latency targets were met.", _GOAL)
 REFUSED = Family("headway_refused", _C, "Requests not served.", ("reason", "class"))
+DECISIONS = Family("headway_decisions", _C, "Requests by why they went where they went: home, spill, affinity, retry, hedge, ...", ("reason", "class"))
+TRANSITIONS = Family("headway_health_transitions", _C, "Changes of an endpoint's state, by the state that it came to.", ("endpoint", "state"))
 RETRIES = Family("headway_retries", _C, "Attempts that followed a failed one, by its failure.", ("reason",))
 LOOP_LAG = Family("headway_event_loop_lag_seconds", _H, "How late the event loop ran a timer.", (), "seconds")
 
 # Read at the moment of the scrape.
 IN_FLIGHT = Family("headway_in_flight", _G, "Requests at an endpoint.", ("endpoint", "class"))
 WAITING = Family("headway_waiting", _G, "Requests waiting in the router.", ("class",))
+ENDPOINT_STATE = Family("headway_endpoint_state", _G, "1 for the state that an endpoint is in: up, suspect, trial, down or draining.", ("pool", "endpoint", "state"))
 ENDPOINT_UP = Family("headway_endpoint_up", _G, "1 where requests may go, else 0.", ("pool", "endpoint"))
 ENGINE_RUNNING = Family("headway_engine_running", _G, "Requests running, in the engine's words.", ("endpoint",))
 ENGINE_WAITING = Family("headway_engine_waiting", _G, "Requests queued in the engine, in its words.", ("endpoint",))
@@ -85,11 +88,17 @@ LIMITED = Family("headway_limited", _C, "Requests over a limit of their key or t
 LOWERED = Family("headway_class_lowered", _C, "Requests for a class above their caller's highest.")
 TENANT_REQUESTS = Family("headway_tenant_requests", _C, "Requests of holders of keys that have ended.", ("tenant",))
 TENANT_TOKENS = Family("headway_tenant_tokens", _C, "Tokens of holders of keys, prompt and answer.", ("tenant",))
+BURN_RATE = Family("headway_slo_burn_rate_ratio", _G, "Share of requests that missed their targets, over the share that may; with administration.", ("class", "window"), "ratio")
+VARIANT_REQUESTS = Family("headway_variant_requests", _C, "Requests that a variant of a model served, by how they ended; with administration.", ("model", "variant", "outcome"))
+COPIES = Family("headway_copies_in_flight", _G, "Copies of requests under way at a model's shadow.", ("model",))
+COPIES_DROPPED = Family("headway_copies_dropped", _C, "Copies that were due while the shadow had no room.", ("model",))
 BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
 # fmt: on
 
 READ: Final = (
-    *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
+    *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENDPOINT_STATE, BURN_RATE, VARIANT_REQUESTS),
+    *(COPIES, COPIES_DROPPED, TRANSITIONS),
+    *(ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),
     *(AUTH_FAILURES, LIMITED, LOWERED, TENANT_REQUESTS, TENANT_TOKENS),
@@ -118,6 +127,7 @@ class Metrics:
         self._attainments: dict[tuple[SlaClass, str], Attainment] = {}
         self._refused: dict[tuple[RefusalReason, SlaClass], int] = {}
         self._retries = dict.fromkeys(FailureKind, 0)
+        self._decisions: dict[tuple[Reason, SlaClass], int] = {}
         self._rows: dict[Family, Callable[[], Rows]] = {
             REQUESTS: self._requests,
             PROMPT_TOKENS: lambda: ((p, s.prompt_tokens) for p, s in list(self._series.items())),
@@ -125,6 +135,7 @@ class Metrics:
             OFFERED: lambda: [(goal, a.offered) for goal, a in self._attainments.items()],
             ATTAINED: lambda: [(goal, a.attained) for goal, a in self._attainments.items()],
             REFUSED: lambda: list(self._refused.items()),
+            DECISIONS: lambda: list(self._decisions.items()),
             RETRIES: lambda: [((kind,), count) for kind, count in self._retries.items()],
         }
         self._distributions: dict[Family, Callable[[], Distributions]] = {
@@ -154,6 +165,11 @@ class Metrics:
     def retried(self, kind: FailureKind) -> None:
         """Count an attempt that followed a failed one."""
         self._retries[kind] += 1
+
+    def decided(self, reason: Reason, sla_class: SlaClass) -> None:
+        """Count a request that was sent somewhere for a reason."""
+        key = (reason, sla_class)
+        self._decisions[key] = self._decisions.get(key, 0) + 1
 
     def read(self, family: Family, rows: Callable[[], Rows]) -> None:
         """Have a family of `READ` read by calling `rows` at each scrape; the last one given wins."""

@@ -51,12 +51,14 @@ class Overview:
 
 def read_at_scrape(metrics: Metrics, door: Door, logs: Mapping[str, LineWriter]) -> None:
     """Have `metrics` read the gauges of a running router."""
-    endpoints = door.dispatcher.endpoints.values
     metrics.read(families.IN_FLIGHT, lambda: _in_flight(door))
     metrics.read(families.WAITING, lambda: _waiting(door))
     metrics.read(
         families.ENDPOINT_UP,
-        lambda: [((each.plan.pool, each.id), float(each.health.hopeful)) for each in endpoints()],
+        lambda: [
+            ((each.plan.pool, each.id), float(each.health.hopeful))
+            for each in list(door.dispatcher.endpoints.values())
+        ],
     )
     metrics.read(families.ENGINE_RUNNING, _gauge(door, lambda load: load.running))
     metrics.read(families.ENGINE_WAITING, _gauge(door, lambda load: load.waiting))
@@ -69,6 +71,21 @@ def read_at_scrape(metrics: Metrics, door: Door, logs: Mapping[str, LineWriter])
     metrics.read(
         families.PREDICTED_STEP,
         lambda: [((pool,), model.step_s) for pool, model in _models(door).items()],
+    )
+    metrics.read(
+        families.ENDPOINT_STATE,
+        lambda: [
+            ((each.plan.pool, each.id, each.health.state), 1.0)
+            for each in list(door.dispatcher.endpoints.values())
+        ],
+    )
+    metrics.read(
+        families.COPIES,
+        lambda: [((m,), float(each.in_flight)) for m, each in door.dispatcher.copies.items()],
+    )
+    metrics.read(
+        families.COPIES_DROPPED,
+        lambda: [((m,), float(each.dropped)) for m, each in door.dispatcher.copies.items()],
     )
     metrics.read(families.CONNECTIONS, lambda: _connections(door))
     metrics.read(families.TASKS, lambda: [((), float(len(asyncio.all_tasks())))])

@@ -188,6 +188,7 @@ class Exchange:
             extra=prepared.headers,
             request_id=self.intake.request_id.encode(),
             length=len(prepared.body),
+            hops=self._caller.is_trusted,
         )
         attempt.ask(head, now)
         if self.attempts == 1:

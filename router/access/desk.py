@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from policies.facts import RequestFacts, SlaClass
@@ -54,6 +55,7 @@ class Desk:
         self.gate: Gate | None = None
         self.leases: Leases | None = None
         self._shared = shared
+        self._proxies = [ip_network(each) for each in self.settings.trusted_proxies]
         if self.settings.open:
             return
         self.gate = Gate(
@@ -74,6 +76,16 @@ class Desk:
                 clock,
             )
         _read_at_scrape(metrics, self.gate)
+
+    def trusts(self, address: str) -> bool:
+        """Tell whether what an address says of whom it speaks for is believed."""
+        if self.gate is None:
+            return True
+        try:
+            peer = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return any(peer in network for network in self._proxies)
 
     async def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Take up the keys that are kept, and begin to follow; raises `KeysNotKept`."""

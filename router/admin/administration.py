@@ -22,7 +22,7 @@ from router.admin.fleet_api import FleetApi
 from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
 from router.admin.keys_api import KeysApi
 from router.admin.ledger import Ledger
-from router.admin.live import Live
+from router.admin.live import Live, tell_metrics
 from router.admin.openapi import openapi
 from router.admin.operations import PREFIX, Operation, Token, answer, routes
 from router.admin.page import page_routes
@@ -121,6 +121,7 @@ class Administration:
         self.live = Live(
             door, subject.overview, self.recent, settings.objective, self._versions, self._prices
         )
+        tell_metrics(door.metrics, self.live, door.clock)
         self._policy_api = PolicyApi(self.policy, self.recent, self._fleet_as_it_is)
         self.operations = self._operations(door)
         self.routes: list[BaseRoute] = [

@@ -156,6 +156,15 @@ class Compared:
             for name, model in self._models.items()
         ]
 
+    def counts(self) -> Iterator[tuple[tuple[str, str, str], float]]:
+        """Yield how many requests each variant served, by how they ended."""
+        for name, model in list(self._models.items()):
+            for variant, tally in list(model.tallies.items()):
+                well = tally.requests - tally.failed - tally.abandoned
+                yield (name, variant, "completed"), float(well)
+                yield (name, variant, "failed"), float(tally.failed)
+                yield (name, variant, "abandoned"), float(tally.abandoned)
+
     def _held(self, flight: Flight, held_s: float) -> None:
         place = flight.endpoint.id
         self._slot_s[place] = self._slot_s.get(place, 0.0) + held_s

@@ -124,9 +124,9 @@ class Ledger(Generic[T]):
     async def roll_back(self, version: int, author: Author, *, if_match: str | None) -> Revision:
         """Make a kept version the present one, as a version of its own."""
         async with self._changing:
+            document = None if version == 0 else self._stored(version).document
             if if_match not in (None, "*", self.etag):
                 raise Stale
-            document = None if version == 0 else self._stored(version).document
             if document is not None:
                 self._read(document)
             return await self._append(document, author, f"rollback to {version}")

@@ -13,10 +13,12 @@ import orjson
 from policies.facts import Reason, SlaClass
 from policies.fleet import EndpointState
 from policies.health import State
+from router import metrics as families
 from router.admin.compared import Compared
 from router.admin.recent import Recent, Seen, row
 from router.admin.slo import Slo, Trend
 from router.door import Door
+from router.metrics import Metrics, Rows
 from router.overview import Overview
 
 TICK_S: Final = 1.0
@@ -170,6 +172,17 @@ class Live:
                     },
                 ]
             self._states[id_] = state
+
+
+def tell_metrics(metrics: Metrics, live: Live, clock: Callable[[], float]) -> None:
+    """Have promises and variants read at every scrape."""
+
+    def burning() -> Rows:
+        live.count()
+        return [((each, window), rate) for each, window, rate in live.slo.burning(clock())]
+
+    metrics.read(families.BURN_RATE, burning)
+    metrics.read(families.VARIANT_REQUESTS, live.compared.counts)
 
 
 def endpoint_row(endpoint: EndpointState, now: float) -> dict[str, Any]:

@@ -148,9 +148,9 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 
 def _refusals(operation: Operation) -> dict[str, Any]:
-    statuses = {401, *operation.refusals}
+    statuses = {400, 401, *operation.refusals}
     if operation.body is not None:
-        statuses |= {400, 413}
+        statuses.add(413)
     if operation.if_match:
         statuses |= {412, 503}
     if operation.if_match == "required":

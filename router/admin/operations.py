@@ -110,6 +110,10 @@ class _Path:
             answer = refusal(problem)
             answer.headers["allow"] = ", ".join(self._operations)
             return answer
+        unknown = set(request.query_params) - {each.name for each in operation.query}
+        if unknown:
+            right = ", ".join(each.name for each in operation.query) or "none"
+            return refusal(errors.wrong_value("query", min(unknown), f"known: {right}"))
         try:
             return await operation.handle(request)
         except Exception as error:

@@ -1,7 +1,7 @@
 // Small pieces that every view is made of.
 export const $ = (id) => document.getElementById(id);
 export const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(1)} %`);
-export const ms = (s) => (s == null ? "–" : s < 10 ? `${Math.round(1000 * s)} ms` : `${s.toFixed(1)} s`);
+export const ms = (s) => (s == null ? "–" : s < 0.01 ? `${(1000 * s).toFixed(1)} ms` : s < 10 ? `${Math.round(1000 * s)} ms` : `${s.toFixed(1)} s`);
 export const number = (value, digits = 1) => (value == null ? "–" : value.toFixed(digits));
 
 export function make(tag, attributes = {}, ...children) {

@@ -5,6 +5,7 @@ import { $, say } from "./draw.js";
 import { endpoints, startEndpoints } from "./endpoints.js";
 import { overview } from "./overview.js";
 import { loadPolicy, startPolicy } from "./policy.js";
+import { startVariants, variants } from "./variants.js";
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 let latest = null;
@@ -44,6 +45,7 @@ function draw() {
   say($("headline"), `${latest.in_flight} in flight, ${Object.values(latest.queue).reduce((a, b) => a + b)} waiting; policy version ${latest.policy_version}${latest.draining ? "; draining" : ""}`);
   if (!$("overview").hidden) overview(latest);
   if (!$("endpoints").hidden) endpoints(latest, done);
+  if (!$("variants").hidden) variants(latest, done);
   const took = performance.now() - began;
   performance.measure("headway-update", { start: began, duration: took });
 }
@@ -93,4 +95,5 @@ $("find-request").addEventListener("submit", (event) => {
 });
 startEndpoints(done);
 startPolicy(done);
+startVariants(done);
 if (token.get()) follow(); else signIn();

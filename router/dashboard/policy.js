@@ -125,7 +125,7 @@ export function startPolicy(done) {
     event.preventDefault();
     const reason = event.target.elements.reason.value;
     const headers = { "if-match": etag, "x-change-by": "dashboard", "x-change-reason": encodeLatin(reason) };
-    done(async () => { await ask("PATCH", "/policy", { body: patch(), headers }); await loadPolicy(); }, "applied");
+    done(async () => { await ask("PATCH", "/policy", { body: patch(), headers }); event.target.elements.reason.value = ""; await loadPolicy(); }, "applied");
   });
   $("history").addEventListener("click", (event) => {
     const { version } = event.target.dataset;

@@ -70,6 +70,8 @@ class Door(Protocol):
     connections: "set[Inbound]"
     most_connections: int
     """Callers that may be connected at once."""
+    trusts: Callable[[str], bool]
+    """Whether what an address says of whom it speaks for is believed."""
 
     def begin(self, caller: "Inbound", request: "Incoming") -> Exchange | None:
         """Take on a request; None where it was answered, and `finished`, at once."""
@@ -127,6 +129,8 @@ class Inbound:
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.is_trusted = False
+        """What the caller says of whom it speaks for is believed."""
         self._state = _IDLE
         self._deadline = math.inf
         self._head_bytes = 0
@@ -155,6 +159,7 @@ class Inbound:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with a new connection (asyncio)."""
         self.transport = cast("asyncio.Transport", transport)
+        self.is_trusted = self._door.trusts(_peer(transport))
         self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
         self._door.connections.add(self)
         self._deadline = self._door.clock() + self._limits.header_timeout_s
@@ -507,6 +512,12 @@ class Inbound:
             self.refuse(_too_slow(self._request, self._limits, in_head=in_head))
         else:
             self.transport.abort()
+
+
+def _peer(transport: asyncio.BaseTransport) -> str:
+    """Return the address that a connection comes from; empty where it has none (a Unix socket)."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def _path(target: bytes) -> bytes:

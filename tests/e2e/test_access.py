@@ -396,3 +396,35 @@ async def test_without_a_section_nobody_is_asked():
 
     assert answer.status == 200
     assert answer.header("x-ratelimit-limit-requests") is None
+
+
+FORWARDED = {"x-forwarded-for": "192.0.2.7", "forwarded": "for=192.0.2.7", "x-real-ip": "192.0.2.7"}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "passes"),
+    [((), False), (("10.0.0.0/8",), False), (("127.0.0.0/8",), True)],
+    ids=["nobody is trusted", "another is", "it is"],
+)
+async def test_whom_a_hop_speaks_for_is_believed_of_trusted_hops_alone(proxies, passes):
+    async with guarded(access=Access(trusted_proxies=proxies)) as router:
+        key = (await router.key())["key"]
+        await router.ask(key, FORWARDED)
+        (call,) = router.engine.calls
+
+        assert [call.header(name) is not None for name in FORWARDED] == [passes] * 3
+
+
+async def test_what_the_router_alone_tells_is_not_taken_from_an_engine():
+    async def lying(call):
+        await call.say_json(
+            ANSWER, headers=b"x-sla-class: interactive\r\nx-ratelimit-remaining-requests: 9\r\n"
+        )
+
+    async with guarded(lying) as router:
+        key = (await router.key(highest_class="bulk", requests_per_minute=2))["key"]
+        answer = await router.ask(key)
+
+        # `header` fails where a name comes twice.
+        assert answer.header("x-sla-class") == "bulk"
+        assert answer.header("x-ratelimit-remaining-requests") == "1"

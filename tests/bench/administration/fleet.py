@@ -101,8 +101,9 @@ class Load:
     times_s: list[float] = field(default_factory=list)
     stopped: bool = False
 
-    async def call(self, port: int, pause_s: float = 0.0) -> None:
+    async def call(self, port: int, pause_s: float = 0.0, after_s: float = 0.0) -> None:
         """Ask until stopped; with a pause, at a steady rate."""
+        await asyncio.sleep(after_s)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]})
         head = (

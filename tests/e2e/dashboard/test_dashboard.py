@@ -91,6 +91,35 @@ async def test_a_person_looks_changes_tries_applies_sees_and_goes_back():
         assert problems == []
 
 
+async def test_a_share_is_moved_compared_and_ended():
+    async with (
+        scripted_engine(streaming(CHUNK, CHUNK, USAGE)) as engine,
+        administered(pool("bulk", engine, engine), within_s=80) as admin,
+        page_of(f"{admin.router.url}/dashboard/") as (page, problems),
+    ):
+        await page.get_by_role("textbox", name="Token").fill(TOKEN)
+        await page.get_by_role("button", name="Open").click()
+        await page.get_by_role("tab", name="Variants").click()
+        await page.get_by_text("No model is divided").wait_for()
+        await page.locator("#shift select[name=place]").select_option("bulk-1")
+        await page.get_by_label("Per cent").fill("10")
+        await page.get_by_role("button", name="Move").click()
+        await page.get_by_text("m: 10 % moved to bulk-1").wait_for()
+        for _ in range(20):
+            await ask(admin.router.port, chat(stream=True))
+        row = page.get_by_label("variants of m").get_by_role("row").filter(has_text="bulk-1")
+        await row.get_by_role("cell", name="10.0 %").wait_for()
+        await row.get_by_role("cell", name="2", exact=True).wait_for()
+        await shot(page, "variants")
+        await page.emulate_media(color_scheme="dark")
+        await shot(page, "variants-dark")
+        await page.get_by_role("button", name="End").click()
+        await page.get_by_text("No model is divided").wait_for()
+
+        assert admin.router.router.policy.models["m"].variants == {}
+        assert problems == []
+
+
 async def test_a_wrong_setting_is_told_where_it_is():
     async with (
         scripted_engine(streaming(CHUNK, USAGE)) as engine,

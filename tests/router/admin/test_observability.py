@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from engines.engine import Kind
-from router.settings import Probes
+from policies.policy import ModelPolicy, Policy, Shadow, Variant
+from router.settings import Probes, Redis
 from tests.e2e.caller import ask, chat
 from tests.e2e.running import pool, until
+from tests.fakes.redis_server import redis_server
 from tests.fakes.scripted import scripted_engine, streaming
 from tests.router.admin.asking import administered
 
@@ -32,20 +34,66 @@ def asked_for() -> set[str]:
     return {name for text in texts for name in re.findall(r"(?<![\w:])headway_\w+", text)}
 
 
-async def test_each_metric_of_the_dashboard_and_the_alerts_exists_in_a_scrape():
+@pytest.mark.timeout(60)
+async def test_each_metric_of_the_dashboard_and_the_alerts_exists_in_a_scrape(tmp_path):
+    policy = Policy(
+        models={
+            "m": ModelPolicy(
+                variants={"new": Variant(0.5, endpoints=("bulk-0",))},
+                shadow=Shadow(1.0, endpoints=("bulk-1",)),
+            )
+        }
+    )
     async with scripted_engine(streaming(CHUNK, CHUNK, USAGE)) as engine:
         engine.probed["/metrics"] = GAUGES
-        async with administered(
-            pool("bulk", engine, kind=Kind.VLLM), probes=Probes(health_s=0.05, load_s=0.05)
-        ) as admin:
-            await ask(admin.router.port, chat(stream=True))
-            await ask(admin.router.port, {**chat(), "model": "unknown"})
-            states = admin.router.router.dispatcher.endpoints
-            await until(lambda: states["bulk-0"].load is not None)
-            scrape = (await admin.client.get("/metrics")).text
+        with redis_server(tmp_path) as redis:
+            async with administered(
+                pool("bulk", engine, engine, engine, kind=Kind.VLLM),
+                probes=Probes(health_s=0.05, load_s=0.05),
+                policy=policy,
+                redis=Redis(redis.url),
+                within_s=50,
+            ) as admin:
+                for _ in range(4):
+                    await ask(admin.router.port, chat(stream=True))
+                await ask(admin.router.port, {**chat(), "model": "unknown"})
+                states = admin.router.router.dispatcher.endpoints
+                await until(lambda: states["bulk-0"].load is not None)
+                admin.router.router._transitions.look(states)
+                await admin.send("POST", "/pools/bulk/endpoints/bulk-2/drain")
+                admin.router.router._transitions.look(states)
+                await admin.send("POST", "/pools/bulk/endpoints/bulk-2/undrain")
+                admin.router.router._transitions.look(states)
+                scrape = (await admin.client.get("/metrics")).text
 
     present = set(re.findall(r"^(headway_\w+?)(?:\{| )", scrape, flags=re.MULTILINE))
-    assert asked_for() <= present
+    assert asked_for() - present == set()
+    assert re.search(
+        r'^headway_health_transitions_total\{endpoint="bulk-2",state="draining"\} 1',
+        scrape,
+        re.MULTILINE,
+    )
+    counted = re.findall(
+        r'^headway_decisions_total\{.*class="standard"\} (\d+)', scrape, re.MULTILINE
+    )
+    assert sum(map(int, counted)) == 4
+    assert re.search(
+        r'^headway_endpoint_state\{.*endpoint="bulk-2",state="up"\} 1', scrape, re.MULTILINE
+    )
+
+
+async def test_an_endpoint_that_is_taken_out_is_forgotten():
+    async with (
+        scripted_engine(streaming(CHUNK, USAGE)) as engine,
+        administered(pool("bulk", engine, engine)) as admin,
+    ):
+        router = admin.router.router
+        await admin.send("POST", "/pools/bulk/endpoints/bulk-1/drain")
+        router._transitions.look(router.dispatcher.endpoints)
+        await admin.send("DELETE", "/pools/bulk/endpoints/bulk-1")
+        scrape = (await admin.client.get("/metrics")).text
+
+    assert [line for line in scrape.splitlines() if "bulk-1" in line] == []
 
 
 @pytest.mark.parametrize(

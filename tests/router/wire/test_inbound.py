@@ -45,6 +45,7 @@ class FakeDoor:
         self.now = 0.0
         self.known = KnownRequests()
         self.most_connections = 2
+        self.trusts = lambda _: True
         self.connections = set()
         self.begun = []
         self.exchange = FakeExchange()

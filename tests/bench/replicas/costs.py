@@ -16,7 +16,7 @@ ENDPOINTS = 8
 RATE = 500
 """Requests a second to each replica."""
 CLOSED_CONNECTIONS = 32
-WORKERS_CONNECTIONS = 512
+WORKERS_CONNECTIONS = 256
 """So many that the kernel's way of giving them to workers comes out even."""
 WORKERS_RATE = 1500
 """Requests a second, less than one worker could serve."""
@@ -88,7 +88,7 @@ def workers(folder: Path, redis: RedisServer, extent: Extent) -> list[Finding]:
         time.sleep(SETTLE_S)
         full = {"connections": WORKERS_CONNECTIONS, "seconds": extent.seconds}
         times = []
-        for _ in range(extent.repeats):
+        for _ in range(extent.repeats // 2):
             single, double = bench.drive([one, two], **full)
             times.append(2 * single.proxy_us / double.proxy_us)
         before = bench.workers_cpu_s(two)

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -14,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.admin.audit import Audit
 from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
@@ -23,14 +26,15 @@ from router.admin.live import Live, tell_metrics
 from router.admin.openapi import openapi
 from router.admin.operations import PREFIX, Operation, Token, answer, routes
 from router.admin.page import page_routes
+from router.admin.pointers import Difference
 from router.admin.policy_api import PolicyApi
 from router.admin.policy_document import read_policy, write_policy
 from router.admin.recent import Recent
 from router.admin.redis_store import RedisStore
-from router.admin.revisions import MemoryStore, NotStored, Store
+from router.admin.revisions import MemoryStore, NotStored, Revision, Store
 from router.admin.traffic_api import TrafficApi
 from router.admin.variants_api import VariantsApi
-from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
+from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment, shown
 from router.config import Config
 from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
@@ -40,9 +44,11 @@ from router.replicas.redis import connect, end
 from router.settings import Admin, Pool
 
 logger = logging.getLogger("headway.admin")
-audit_logger = logging.getLogger("headway.audit")
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
+LISTENS_S: Final = 0.01
+STOPS_S: Final = 3.0
+"""How long its own port may take to be let go of."""
 REDIS_LIMIT_S: Final = 2.0
 """How long Redis may take to store a change."""
 
@@ -86,6 +92,7 @@ class Administration:
         self._environ = environ
         self._wall_clock = wall_clock
         config, door = subject.config, subject.door
+        self._written = Audit(settings.audit_file, lambda: moment(wall_clock()))
         self._redis = (
             None
             if config.redis is None
@@ -98,6 +105,7 @@ class Administration:
             write=write_policy,
             adopt=self._adopt_policy,
             wall_clock=wall_clock,
+            changed=partial(self._note, "policy"),
         )
         self.fleet: Ledger[FleetPlan] = Ledger(
             self._store("fleet"),
@@ -106,6 +114,7 @@ class Administration:
             write=write_fleet,
             adopt=self._adopt_fleet,
             wall_clock=wall_clock,
+            changed=partial(self._note, "fleet"),
         )
         self.recent = Recent(settings.recorded_requests, door.clock)
         door.record = self.recent.record
@@ -120,12 +129,19 @@ class Administration:
             *page_routes(),
         ]
         self._listening: _Listener | None = None
+        self._listens: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def has_own_port(self) -> bool:
         """Whether it listens apart from the callers."""
         return self.settings.port is not None or self.settings.host is not None
+
+    async def port(self) -> int:
+        """Return the port of its own, once it listens there; raises RuntimeError for none."""
+        if self._listening is None:
+            raise RuntimeError("administration has no port of its own")
+        return await self._listening.port()
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Take up what was stored, and begin to count and to follow."""
@@ -138,7 +154,7 @@ class Administration:
             self._tasks.append(group.create_task(self._follow()))
         if self.has_own_port:
             self._listening = _Listener(self._app(), self.settings, self._subject.config)
-            self._tasks.append(group.create_task(self._listening.serve()))
+            self._listens = group.create_task(self._listening.serve())
 
     async def _take_up(self, ledger: Ledger[Any]) -> None:
         """Take up what is stored; a Redis that is away must not keep a router from starting."""
@@ -154,12 +170,15 @@ class Administration:
         """Let go of everything."""
         self.live.close()
         self._policy_api.close()
-        if self._listening is not None:
+        if self._listening is not None and self._listens is not None:
             self._listening.should_exit = True
+            await asyncio.wait([self._listens], timeout=STOPS_S)
+            await end(self._listens)
         for task in self._tasks:
             await end(task)
         if self._redis is not None:
             await self._redis.aclose()
+        self._written.close()
 
     def _operations(self, door: Door) -> list[Operation]:
         fleet = FleetApi(
@@ -246,9 +265,9 @@ class Administration:
 
     def _audit(self, request: Request, status: int) -> None:
         author = author_of(request)
-        audit_logger.info(
+        self._written.write(
             "administration",
-            extra={
+            {
                 "method": request.method,
                 "path": request.url.path.removeprefix(PREFIX),
                 "status": status,
@@ -257,6 +276,20 @@ class Administration:
                 "reason": author.reason,
                 "policy_version": self.policy.version,
                 "fleet_version": self.fleet.version,
+            },
+        )
+
+    def _note(self, document: str, revision: Revision, differences: list[Difference]) -> None:
+        self._written.write(
+            "changed",
+            {
+                "document": document,
+                "version": revision.version,
+                "who": revision.who,
+                "origin": revision.origin,
+                "reason": revision.reason,
+                "action": revision.action,
+                "difference": shown(differences),
             },
         )
 
@@ -279,8 +312,18 @@ class _Listener(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=1,
             )
         )
 
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
         """Leave signals to the server that callers are heard by."""
+        yield
+
+    async def port(self) -> int:
+        """Return the port, once it listens."""
+        while not self.started:  # noqa: ASYNC110 # uvicorn has no event that tells of it
+            await asyncio.sleep(LISTENS_S)
+        listening: int = self.servers[0].sockets[0].getsockname()[1]
+        return listening

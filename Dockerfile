@@ -10,14 +10,27 @@ ARG PYTHON_VERSION=3.13
 FROM python:${PYTHON_VERSION}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/headway
-COPY deploy/requirements/base.txt deploy/requirements/build.txt /src/deploy/requirements/
+# What mypyc needs beside Python; it stays in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY deploy/requirements/base.txt deploy/requirements/build.txt \
+    deploy/requirements/compile.txt /src/deploy/requirements/
 # Wheels only: nothing of a stranger's runs while the image is built.
 RUN pip --python /opt/headway/bin/python install --require-hashes --no-deps --only-binary=:all: \
         -r /src/deploy/requirements/base.txt \
     && pip install --require-hashes --no-deps --only-binary=:all: \
-        -r /src/deploy/requirements/build.txt
+        -r /src/deploy/requirements/build.txt -r /src/deploy/requirements/compile.txt
+COPY deploy/requirements/audit.txt /src/deploy/requirements/
+# What the image is made of, beside it: /opt/headway/share/headway.cdx.json, CycloneDX.
+RUN python -m venv /opt/audit \
+    && /opt/audit/bin/pip install --require-hashes --no-deps --only-binary=:all: \
+        -r /src/deploy/requirements/audit.txt \
+    && install -d /opt/headway/share \
+    && /opt/audit/bin/cyclonedx-py environment --of JSON -o /opt/headway/share/headway.cdx.json \
+        /opt/headway/bin/python
 COPY . /src
-RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist /src \
+RUN python /src/deploy/compile.py /compiled --python /opt/headway/bin/python \
+    && HEADWAY_COMPILED=/compiled pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist /src \
     && pip --python /opt/headway/bin/python install --no-deps --no-index /dist/*.whl \
     && /opt/headway/bin/python -m compileall -q /opt/headway/lib
 

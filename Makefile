@@ -60,12 +60,22 @@ compiled: $(TEST_STAMP) ## Compile the hot path into .build/compiled (needs a C 
 	$(say) "Compiling the hot path into .build/compiled"
 	@$(BIN)/python deploy/compile.py .build/compiled
 
+.PHONY: wheel
+wheel: compiled ## Build .build/dist/headway-*.whl with the hot path compiled, for this Python
+	$(say) "Building the wheel in .build/dist"
+	@rm -rf .build/dist
+	@HEADWAY_COMPILED=.build/compiled $(PIP) wheel --quiet --no-deps --no-build-isolation --no-index \
+		--wheel-dir .build/dist .
+	@ls .build/dist/*.whl
+
 # PYTHONSAFEPATH: the compiled tree, not the directory, is where modules come from; it holds for
-# the routers that tests start as well.
+# the routers that tests start as well. Memory is overwritten when it is freed, and garbage looked
+# for all the time, so that compiled code that keeps what it gave back fails here, not later.
 .PHONY: test-compiled
 test-compiled: compiled ## Run the tests of router, policies and engines over the compiled tree
 	$(say) "Running the tests over .build/compiled"
-	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.build/compiled:$(CURDIR) $(BIN)/python -m pytest \
+	@PYTHONMALLOC=debug GC_THRESHOLD=100 \
+		PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.build/compiled:$(CURDIR) $(BIN)/python -m pytest \
 		tests/policies tests/engines tests/router tests/e2e $(ARGS)
 
 .PHONY: lint
@@ -78,6 +88,29 @@ lint: $(TEST_STAMP) ## Check format, style, types and who imports whom
 	@$(BIN)/mypy
 	$(say) "Checking who imports whom (import-linter)"
 	@$(BIN)/lint-imports
+	$(say) "Looking for what is careless of safety (bandit)"
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml router engines policies deploy
+
+# Tools of their own environment: no test needs them.
+AUDIT := .build/audit
+AUDIT_STAMP := $(AUDIT)/.made-$(call sum,audit)
+
+$(AUDIT_STAMP):
+	$(say) "Installing the packages of $(LOCKS)/audit.txt into $(AUDIT), hashes checked"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --require-hashes --no-deps -r $(LOCKS)/audit.txt
+	@touch $@
+
+.PHONY: audit
+audit: $(AUDIT_STAMP) ## Ask whether flaws of the locked packages are known (needs the network)
+	$(say) "Asking after known flaws (pip-audit)"
+	@$(AUDIT)/bin/python deploy/audit.py $(AUDIT)/bin/pip-audit $(LOCKS)/base.txt $(LOCKS)/dev.txt
+
+.PHONY: sbom
+sbom: $(AUDIT_STAMP) ## Write what a release is made of into .build/headway.cdx.json (CycloneDX)
+	$(say) "Writing .build/headway.cdx.json"
+	@$(AUDIT)/bin/cyclonedx-py requirements $(LOCKS)/base.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o .build/headway.cdx.json 2>/dev/null
 
 .PHONY: bench-overhead
 bench-overhead: $(TEST_STAMP) ## Measure what the router costs beside a direct connection
@@ -104,6 +137,11 @@ bench-admin: $(TEST_STAMP) ## Hold administration to its promises: changes under
 	$(say) "Holding administration to its promises"
 	@$(BIN)/python -m tests.bench.administration $(ARGS)
 
+.PHONY: bench-access
+bench-access: $(TEST_STAMP) ## Hold keys and limits to their promises: revocation, limits, strangers, cost
+	$(say) "Holding keys and limits to their promises"
+	@$(BIN)/python -m tests.bench.access $(ARGS)
+
 .PHONY: soak
 soak: $(TEST_STAMP) ## Run 20,000 requests among unreliable engines and callers; tell what leaked
 	$(say) "Soaking the router"
@@ -122,7 +160,7 @@ faults: $(TEST_STAMP) ## Break engines in every way under load; account for ever
 .PHONY: faults-long
 faults-long: $(TEST_STAMP) ## Half an hour of load with a fault every 5 s; tell what grew
 	$(say) "Breaking engines for half an hour"
-	@$(BIN)/python -m tests.faults --part soak $(ARGS)
+	@$(BIN)/python -m tests.faults --part soak --result .build/faults/soak.json $(ARGS)
 
 .PHONY: setup
 setup: $(TEST_STAMP) ## Make .venv with all that demo, test and lint need
@@ -152,12 +190,13 @@ lock: ## Write the locks again from pyproject.toml (ARGS=--upgrade for newer ver
 	$(say) "Installing uv into .build/lock"
 	@$(PYTHON) -m venv .build/lock
 	@.build/lock/bin/python -m pip --disable-pip-version-check install --quiet 'uv>=0.9.9'
-	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, build.txt and compile.txt"
+	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, build.txt, compile.txt and audit.txt"
 	@$(COMPILE) $(ARGS) pyproject.toml $(LOCKS)/build.in --extra demo --group dev -o $(LOCKS)/dev.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra demo -o $(LOCKS)/demo.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml -o $(LOCKS)/base.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/build.in -o $(LOCKS)/build.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/compile.in -o $(LOCKS)/compile.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/audit.in -o $(LOCKS)/audit.txt
 
 .PHONY: clean
 clean: ## Remove .venv, .build and every cache

@@ -40,7 +40,7 @@ class Feature(StrEnum):
     MANY_STOPS = "more than 4 stop strings"
     IMAGES = "image input"
     AUDIO = "audio input"
-    TOKEN_IDS = "prompt as token ids"  # noqa: S105  these tokens are words
+    TOKEN_IDS = "prompt as token ids"  # noqa: S105 # these tokens are words
     MANY_PROMPTS = "several prompts"
     SUFFIX = "suffix"
     ECHO = "echo"

@@ -15,6 +15,8 @@ MOST_BEGINNINGS: Final = 65536
 """Beginnings remembered; those not seen for longest are forgotten."""
 FIRST_TRUST: Final = 0.8
 """Share of an expected hit that is reckoned with at first; a guess."""
+LEAST_TRUST: Final = 0.2
+"""Least such share: with less, caches would not be followed any more, and nothing be learned."""
 STEP: Final = 0.05
 """Weight of one observation in that share."""
 SESSION_SHARE: Final = 0.5
@@ -67,4 +69,4 @@ class Affinity:
     def learn(self, expected_tokens: int, cached_tokens: int) -> None:
         """Compare what was expected to be cached, > 0, with what the engine says was."""
         seen = min(1.0, self.trust * cached_tokens / expected_tokens)
-        self.trust = max(STEP, self.trust + STEP * (seen - self.trust))
+        self.trust = max(LEAST_TRUST, self.trust + STEP * (seen - self.trust))

@@ -183,7 +183,10 @@ def classify(facts: RequestFacts, standard: Standard, lengths: Lengths, now: flo
         sla_class, why, rank = facts.ceiling, Why.CEILING, RANK[facts.ceiling]
     targets = standard.targets[rank]
     if wish.targets is not NO_TARGETS:
-        targets = merged(wish.targets, targets)
+        if facts.ceiling is HIGHEST:
+            targets = merged(wish.targets, targets)
+        else:
+            targets = no_tighter(wish.targets, targets)
     on_miss = wish.on_miss or standard.on_miss[rank]
     first_token_by = None if targets.first_token_s is None else now + targets.first_token_s
     finish_by = _finish_by(targets.deadline_s, wish.patience_s, now)
@@ -245,6 +248,22 @@ def merged(wanted: Targets, otherwise: Targets) -> Targets:
         otherwise.per_token_s if wanted.per_token_s is None else wanted.per_token_s,
         otherwise.deadline_s if wanted.deadline_s is None else wanted.deadline_s,
     )
+
+
+def no_tighter(wanted: Targets, own: Targets) -> Targets:
+    """Return `wanted` where it is looser than the class's own: for who may not ask for haste.
+
+    Targets that the class has none of are left out, but a deadline: it only ends a wait.
+    """
+    return Targets(
+        _looser(wanted.first_token_s, own.first_token_s),
+        _looser(wanted.per_token_s, own.per_token_s),
+        wanted.deadline_s if own.deadline_s is None else _looser(wanted.deadline_s, own.deadline_s),
+    )
+
+
+def _looser(wanted_s: float | None, own_s: float | None) -> float | None:
+    return own_s if wanted_s is None or own_s is None else max(wanted_s, own_s)
 
 
 def _finish_by(deadline_s: float | None, patience_s: float | None, now: float) -> float | None:

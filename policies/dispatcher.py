@@ -32,6 +32,7 @@ from policies.facts import (
 from policies.fairness import OUTPUT_WEIGHT, Shares
 from policies.fleet import EndpointState, Flight, Others
 from policies.health import SICK, Cause, State
+from policies.latency import LatencyModel
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
 from policies.placing import BULK, Placed, follow, open_tiers, place
@@ -45,6 +46,9 @@ RECHECK_S: Final = 1.0
 """After a canary that failed, the next is sent so soon, s."""
 LOOK_AGAIN_S: Final = 0.1
 """How soon those are tried again who wait although there is room."""
+SECOND: Final = 2
+"""Number of the attempt that an answer which broke off goes on with, however many there were: the
+one that broke had not failed before it gave tokens."""
 MOST_FLOOR_TOKENS: Final = 16384.0
 """Most that bulk may save up for passing its guard: two full prompts."""
 SHADOWED: Final = Part("shadow")
@@ -92,6 +96,11 @@ class Dispatcher:
     def endpoints(self) -> Mapping[str, EndpointState]:
         """All that is known of each endpoint, by id; to be read only."""
         return self._roster.endpoints
+
+    @property
+    def models(self) -> Mapping[str, LatencyModel]:
+        """What is known of the speed of engines, by pool and weight."""
+        return self._roster.models
 
     @property
     def copies(self) -> Mapping[str, Copies]:
@@ -281,8 +290,16 @@ class Dispatcher:
         elif kind is FailureKind.BUSY:
             self._roster.was_busy(endpoint, now, retry_after_s)
         elif kind is FailureKind.STALE_CONNECTION:
-            tried, spared = flight.tried, True
+            # Once may be chance; where it happens again, others had better be tried as well.
+            if not spared or self._is_last(flight, tried):
+                tried = flight.tried
+            spared = True
         return self._again(flight, kind, now, tried=tried, spared=spared)
+
+    def _is_last(self, flight: Flight, tried: frozenset[str]) -> bool:
+        """Return whether none is left that a request could be sent to."""
+        lane = self._lane_of(flight.ask, tried)
+        return isinstance(lane, Refuse) or not lane.endpoints
 
     def broke(self, flight: Flight, now: float, barred: frozenset[str]) -> Send | Wait | Refuse:
         """Give the slot back of an answer that broke off, and find another for the rest of it.
@@ -298,14 +315,15 @@ class Dispatcher:
         ask = self._granted(flight.ask, now)
         if not self._budget.has_one(now):
             return self._given_up(flight, FailureKind.BROKEN, now)
-        tried = flight.tried | {endpoint.id}
+        # Where it failed before says nothing any more: that was a part of the answer ago.
+        tried = frozenset((endpoint.id,))
         lane = self._lane_of(ask, tried | barred)
         if isinstance(lane, Refuse):
             return lane
         if not lane.endpoints:
             return self._given_up(flight, FailureKind.BROKEN, now)
         self._budget.spend()
-        ticket = Ticket(0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried)
+        ticket = Ticket(0, ask, lane, now, SECOND, flight.queued_s, tried=tried)
         self._settle(now, ask.rank)
         again = self._place(lane, ask, now, ticket.reason)
         return self._wait(ticket, now) if again is None else self._sent(ticket, again)
@@ -494,6 +512,15 @@ class Dispatcher:
                 self._others_wait.discard(endpoint_id)
             self._stirred = True
 
+    def used_by_tenant(self, most: int, now: float) -> dict[str, float]:
+        """Return weighted tokens that own requests used lately, of the tenants who used most."""
+        return self._shares.own(most, now)
+
+    def heard_use(self, theirs: Mapping[str, float], now: float) -> None:
+        """Replace what tenants used at other routers, weighted tokens as of `now`."""
+        self._shares.heard(theirs, now)
+        self._stirred = True
+
     def drain(self, endpoint_id: str, on: bool) -> None:
         """Send an endpoint nothing more, or again. Raises KeyError for one that is unknown."""
         self.endpoints[endpoint_id].drain(on=on)
@@ -549,7 +576,7 @@ class Dispatcher:
         flight.hit_tokens = placed.hit_tokens
         placed.endpoint.take(flight)
         self._affinity.went(ask.facts, placed.endpoint.id)
-        self._shares.used(ask.facts.tenant, _cost(ask), now)
+        self._shares.used(ask.facts.tenant, _cost(ask) / ask.facts.weight, now)
         return flight
 
     def _has_floor(self, ask: Ask) -> bool:
@@ -562,7 +589,9 @@ class Dispatcher:
             lane = self._past_others(lane, ask)
         tiers = open_tiers(lane, ask.rank, now, self._roster.busy_until)
         favourite = self._favourite(ask) if tiers else None
-        placed = None if favourite is None else follow(tiers, ask, self.policy, favourite, now)
+        placed = (
+            None if favourite is None else follow(lane, tiers, ask, self.policy, favourite, now)
+        )
         if placed is None:
             placed = place(tiers, ask, self.policy, self._rng, now, floor=floor)
         if placed is None or not (placed.in_time or self._may_be_late(ask, placed.endpoint, now)):

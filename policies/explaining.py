@@ -58,9 +58,11 @@ class Explanation:
 
 def unbound(lane: Lane) -> Lane:
     """Return a lane like another whose choosers may choose without anything remembering it."""
-    return Lane(
+    copy = Lane(
         lane.rank, tuple(replace(tier, policy=deepcopy(tier.policy)) for tier in lane.tiers)
     )
+    copy.wide = lane.wide
+    return copy
 
 
 def revived(lane: Lane) -> Lane | None:
@@ -74,6 +76,7 @@ def revived(lane: Lane) -> Lane | None:
         for tier in lane.tiers
     )
     dreamt = Lane(lane.rank, tiers)
+    dreamt.wide = lane.wide
     return dreamt if revive(dreamt.endpoints) else None
 
 

@@ -4,9 +4,10 @@ Every value here is plain data. Times are seconds on the caller's clock (any mon
 lengths are tokens unless a name says otherwise; a share is 0..1.
 """
 
-from dataclasses import dataclass
+import copyreg
+from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.targets import NO_TARGETS as NO_TARGETS  # noqa: PLC0414 # a fact like the others here
 from policies.targets import Targets as Targets  # noqa: PLC0414 # likewise
@@ -83,6 +84,8 @@ class RequestFacts:
     shares one has the same text up to there."""
     ceiling: SlaClass = SlaClass.INTERACTIVE
     """The highest class this caller is entitled to."""
+    weight: float = 1.0
+    """What its tenant may use beside others, relative to theirs, > 0."""
 
     def __init__(  # noqa: PLR0913, PLR0917 # one parameter a field
         self,
@@ -99,6 +102,7 @@ class RequestFacts:
         session: str | None = None,
         beginnings: tuple[int, ...] = (),
         ceiling: SlaClass = SlaClass.INTERACTIVE,
+        weight: float = 1.0,
     ) -> None:
         self.id = id
         self.model = model
@@ -113,6 +117,7 @@ class RequestFacts:
         self.session = session
         self.beginnings = beginnings
         self.ceiling = ceiling
+        self.weight = weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ class FailureKind(StrEnum):
     """The engine refused for want of room (429, 503, in-stream overload): not sick."""
     BROKEN = "broken"
     """The engine failed (5xx, 424, garbage, reset)."""
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a token of text
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 # a token of text
     IDLE_TIMEOUT = "idle_timeout"
     """Began to answer and then stood still."""
     REJECTED = "rejected"
@@ -240,3 +245,17 @@ class Refuse:
     """Names that would have been right, where a name was wrong."""
     missing: tuple[Enum, ...] = ()
     """Needs that no endpoint offers, where that is the reason."""
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    return kind(**values)
+
+
+def _parts(value: Any) -> tuple[Any, tuple[Any, ...]]:
+    return _made, (type(value), {each.name: getattr(value, each.name) for each in fields(value)})
+
+
+# To another process, where simulations run, they go as what their constructors take: compiled
+# objects cannot be filled in from outside.
+for _kind in (Wish, RequestFacts, EndpointPlan):
+    copyreg.pickle(_kind, _parts)

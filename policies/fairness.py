@@ -6,6 +6,8 @@ was used while there was enough for all is not held against anybody for long.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from heapq import nlargest
 from math import exp
 from typing import Final
 
@@ -22,20 +24,41 @@ REBASE_AFTER: Final = 3.0
 
 
 class Shares:
-    """Use by tenant. All uses fade alike, so they are kept as of one moment, in growing units."""
+    """Use by tenant, other routers' included, as last heard.
+
+    All uses fade alike, so they are kept as of one moment, in growing units.
+    """
 
     def __init__(self, policy: FairnessPolicy) -> None:
         self.policy = policy
         self._used: OrderedDict[str, float] = OrderedDict()
+        self._theirs: dict[str, float] = {}
+        """What of it was at other routers."""
         self._total = 0.0
         self._since = 0.0
         """The moment as of which uses are given; later ones count for more by `_growth`."""
 
     def used(self, tenant: str, tokens: float, now: float) -> None:
         """Count weighted tokens; negative ones give back what was estimated too high."""
+        self._add(tenant, tokens * self._growth(now))
+
+    def own(self, most: int, now: float) -> dict[str, float]:
+        """Return the weighted tokens used here as of `now`, of those who used most."""
+        growth, theirs = self._growth(now), self._theirs
+        own = {name: (use - theirs.get(name, 0.0)) / growth for name, use in self._used.items()}
+        heavy = own if len(own) <= most else nlargest(most, own, key=own.__getitem__)
+        return {tenant: own[tenant] for tenant in heavy if own[tenant] > IDLE_TOKENS}
+
+    def heard(self, theirs: Mapping[str, float], now: float) -> None:
+        """Replace what was used at other routers, weighted tokens as of `now`."""
         growth = self._growth(now)
+        before, self._theirs = self._theirs, {name: use * growth for name, use in theirs.items()}
+        for tenant in {**before, **self._theirs}:
+            self._add(tenant, self._theirs.get(tenant, 0.0) - before.get(tenant, 0.0))
+
+    def _add(self, tenant: str, use: float) -> None:
         used, before = self._used, self._used.get(tenant, 0.0)
-        after = max(0.0, before + tokens * growth)
+        after = max(0.0, before + use)
         used[tenant] = after
         used.move_to_end(tenant)
         self._total += after - before
@@ -61,6 +84,7 @@ class Shares:
             fade = exp(-max(0.0, passed))
             kept = ((tenant, use * fade) for tenant, use in self._used.items())
             self._used = OrderedDict((t, use) for t, use in kept if use > IDLE_TOKENS)
+            self._theirs = {tenant: use * fade for tenant, use in self._theirs.items()}
             self._total = sum(self._used.values())
             self._since, passed = now, 0.0
         return exp(passed)

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from policies.classify import NO_LIMIT, Ask
 from policies.facts import EndpointPlan, Load, Reason
 from policies.health import Cause, Health, State
-from policies.latency import LEAST_TOKENS, LatencyModel
+from policies.latency import LEAST_GATHERED, LEAST_TOKENS, LatencyModel
 from policies.peak import PeakEwma
 from policies.policy import Hold, Policy
 from policies.progress import Progress
@@ -110,6 +110,8 @@ class Flight:
     """Requests in flight there then, itself included."""
     kv_tokens: int = 0
     """Tokens in flight there then, its own included."""
+    gather_s: float = 0.0
+    """How long its engine might have let it wait for others to join with, s."""
     read_before: int = 0
     """Prompt tokens read there when its answer began."""
     predicted_first_token_s: float = 0.0
@@ -145,6 +147,7 @@ class Flight:
         self.ahead_tokens = 0
         self.beside = 0
         self.kv_tokens = 0
+        self.gather_s = 0.0
         self.read_before = 0
         self.predicted_first_token_s = 0.0
         self.predicted_per_token_s = 0.0
@@ -176,6 +179,7 @@ class EndpointState:
         "_on_trial",
         "_open",
         "abandoned",
+        "begun_at",
         "bulk_cap",
         "busy",
         "completed",
@@ -218,6 +222,8 @@ class EndpointState:
         self.peak = PeakEwma()
         self.model = LatencyModel(policy.latency)
         self.prompt_rate = PromptRate()
+        self.begun_at = -inf
+        """When the last stream had its first token."""
         self.prompts_read = 0
         """Prompt tokens of all requests that have had their first token."""
         self.load: Load | None = None
@@ -265,10 +271,21 @@ class EndpointState:
         kv_tokens = self.kv_tokens + prompt_tokens
         rate = self.prompt_rate.per_s(now) + prompt_tokens / PROMPT_RATE_TAU_S
         model = self.model
+        gather_s = self._gather_s(now)
         return (
-            model.first_token_s(self.pending_prompt_tokens + prompt_tokens, in_flight, kv_tokens),
+            model.first_token_s(
+                self.pending_prompt_tokens + prompt_tokens, in_flight, kv_tokens, gather_s
+            ),
             model.per_token_s(in_flight, kv_tokens, rate),
         )
+
+    def _gather_s(self, now: float) -> float:
+        """Return how long the engine may let one more request wait before it joins the others."""
+        pending = self.progress.pending
+        running = self.in_flight - pending
+        if running < LEAST_GATHERED:
+            return 0.0
+        return self.model.gather_s(running, pending, self.kv_tokens, now - self.begun_at)
 
     def take(self, flight: Flight) -> None:
         """Let `flight` hold a slot."""
@@ -277,6 +294,7 @@ class EndpointState:
         flight.predicted_first_token_s, flight.predicted_per_token_s = self.forecast(
             unread_tokens, now
         )
+        flight.gather_s = self._gather_s(now)
         self.prompt_rate.sent(unread_tokens, now)
         flight.held = True
         self.sent += 1
@@ -284,7 +302,7 @@ class EndpointState:
         self.in_flight += 1
         self.held[ask.rank] += 1
         self.kv_tokens += ask.prompt_tokens
-        self.progress.began(flight.sent_at, streams=ask.facts.streams)
+        self.progress.began(now, streams=ask.facts.streams, prompt_tokens=unread_tokens)
         if ask.facts.streams:
             # Of an answer that comes as a whole the first token is never seen: its prompt would
             # count as pending all along and keep bulk away from an endpoint that has room.
@@ -306,11 +324,19 @@ class EndpointState:
         self.prompts_read += flight.ask.prompt_tokens - flight.hit_tokens
         flight.read_before = self.prompts_read
         if flight.ask.facts.streams:
+            self.begun_at = now
             seen_s = now - flight.sent_at
             self.peak.saw(seen_s, now)
             self.progress.first_token(now)
+            self.progress.reading.saw(flight.ahead_tokens, flight.pending_tokens, seen_s)
             self.model.saw_first_token(
-                (1.0, flight.ahead_tokens, flight.beside, flight.kv_tokens),
+                (
+                    1.0,
+                    flight.ahead_tokens,
+                    flight.beside,
+                    flight.kv_tokens,
+                    flight.gather_s,
+                ),
                 flight.predicted_first_token_s,
                 seen_s,
                 now,
@@ -454,9 +480,11 @@ class EndpointState:
     def heard(self, others: Others) -> None:
         """Replace what other routers have there."""
         before, self.others = self.others, others
-        for rank, count in enumerate(others.in_flight):
-            self.held[rank] += count - before.in_flight[rank]
-        self.in_flight += sum(others.in_flight) - sum(before.in_flight)
+        was, there, held = before.in_flight, others.in_flight, self.held
+        if was != there:
+            for rank in range(3):
+                held[rank] += there[rank] - was[rank]
+            self.in_flight += sum(there) - sum(was)
         self.pending_prompt_tokens += others.pending_prompt_tokens - before.pending_prompt_tokens
         self.kv_tokens += others.kv_tokens - before.kv_tokens
         self._bound()
@@ -465,11 +493,9 @@ class EndpointState:
     @property
     def own_held(self) -> tuple[int, int, int]:
         """Requests of our own in flight, by rank of class."""
-        mine = (
-            held - theirs for held, theirs in zip(self.held, self.others.in_flight, strict=True)
-        )
-        interactive, standard, bulk = mine
-        return interactive, standard, bulk
+        interactive, standard, bulk = self.held
+        there = self.others.in_flight
+        return interactive - there[0], standard - there[1], bulk - there[2]
 
     def _bound(self) -> None:
         """Set what of the caps is ours to use, until the next is heard."""

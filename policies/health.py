@@ -10,6 +10,7 @@ request is spent on it, and an endpoint that comes back is given more slots litt
 
 from enum import StrEnum
 from math import inf
+from typing import Final
 
 from policies.facts import FailureKind
 from policies.policy import HealthPolicy
@@ -42,6 +43,11 @@ class Cause(StrEnum):
     """Its tokens come several times slower than its pool's."""
 
 
+RELAPSE_S: Final = 10.0
+"""One that is slow again within so long of the time before is left alone for twice as long, up to"""
+MOST_SLOW_S: Final = 4.0
+"""so long: it serves, if badly, and must be back soon once it is well."""
+
 SICK = frozenset(
     {FailureKind.NOT_REACHED, FailureKind.BROKEN, FailureKind.FIRST_TOKEN_TIMEOUT}
     | {FailureKind.IDLE_TIMEOUT}
@@ -55,6 +61,7 @@ class Health:
     __slots__ = (
         "_back_off_s",
         "_condition",
+        "_slow_s",
         "allowed",
         "busy_until",
         "by_canary",
@@ -73,6 +80,8 @@ class Health:
         self.policy = policy
         self._condition = State.UP
         self._back_off_s = policy.back_off_s
+        self._slow_s = policy.back_off_s
+        """Time down for being slow, the last time."""
         self.failures = 0
         """Requests failed in a row."""
         self.failed_probes = 0
@@ -145,10 +154,16 @@ class Health:
 
     def put_down(self, cause: Cause, now: float) -> None:
         """Give it nothing until a trial is due."""
+        rest_s = self._back_off_s
+        if cause is Cause.SLOW:
+            rest_s = self.policy.back_off_s
+            if now - self.down_at < RELAPSE_S:
+                rest_s = max(rest_s, min(2 * self._slow_s, MOST_SLOW_S))
+            self._slow_s = rest_s
         self._condition = State.DOWN
         self.cause = cause
         self.down_at = now
-        self.retry_at = now + self._back_off_s
+        self.retry_at = now + rest_s
 
     def trial_passed(self) -> None:
         """Note that the trial request got its first token."""

@@ -38,6 +38,7 @@ class Lane:
         "rank",
         "tiers",
         "waiting",
+        "wide",
     )
 
     def __init__(self, rank: int, tiers: tuple[Tier, ...], backlog: Backlog | None = None) -> None:
@@ -48,6 +49,8 @@ class Lane:
         self.endpoints: tuple[EndpointState, ...] = tuple(
             endpoint for tier in tiers for endpoint in tier.endpoints
         )
+        self.wide: Lane | None = None
+        """The lane of the same request if its prompt were short; None where it is."""
         self.waiting = 0
         self._queues: dict[str, list[Ticket]] = {}
         """By tenant, the most urgent first; none is empty."""

@@ -7,12 +7,16 @@ last moved, what there is that ought to move, and how fast tokens come; who judg
 from math import inf
 from typing import Final
 
+from policies.reading import Reading
+
 HALF_LIFE_S: Final = 0.8
 """Of what is remembered of the speed of tokens."""
 LEAST_TOKENS: Final = 3.0
 """Tokens, and"""
 LEAST_STREAM_S: Final = 0.3
 """seconds of streams added up, below which their speed is not known."""
+READING_IN_PEAKS: Final = 2.0
+"""Prompts excuse silence for so many times as long as reading as many tokens took lately."""
 
 
 class Progress:
@@ -27,7 +31,10 @@ class Progress:
         "pending",
         "read_at",
         "read_every_s",
+        "reading",
         "silent",
+        "silent_since",
+        "silent_tokens",
         "streams",
         "work_since",
     )
@@ -48,6 +55,12 @@ class Progress:
         self.read_at = -inf
         self.read_every_s = inf
         """Time between the last two readings."""
+        self.reading = Reading()
+        """What prompts took to be read."""
+        self.silent_tokens = 0
+        """Of the prompts of answers that come as a whole, sent since"""
+        self.silent_since = -inf
+        """then, when those before must have been read."""
         self._stream_s = 0.0
         self._tokens = 0.0
         self._at = -inf
@@ -57,13 +70,29 @@ class Progress:
         """Whether there is something whose standing still would show."""
         return bool(self.streams or self.pending or (self.silent and self.counter is not None))
 
-    def began(self, now: float, *, streams: bool) -> None:
-        """Note a request sent there."""
+    def began(self, now: float, *, streams: bool, prompt_tokens: int = 0) -> None:
+        """Note a request sent there.
+
+        `prompt_tokens`: to be read, where the answer comes as a whole; of a stream it is known all
+        along whether they have been.
+        """
         self._work(now)
         if streams:
             self.pending += 1
-        else:
-            self.silent += 1
+            return
+        self.silent += 1
+        if now >= self.reads_until():
+            self.silent_tokens, self.silent_since = 0, now
+        self.silent_tokens += prompt_tokens
+
+    def reads_until(self) -> float:
+        """Return until when it may give nobody a token because of such prompts of whole answers."""
+        reading_s = self.reading.long_s(self.silent_tokens)
+        return self.silent_since + READING_IN_PEAKS * reading_s if reading_s else -inf
+
+    def unread_tokens(self, now: float) -> int:
+        """Return how many tokens of such prompts may yet have to be read."""
+        return self.silent_tokens if now < self.reads_until() else 0
 
     def first_token(self, now: float) -> None:
         """Note the first token of a stream."""
@@ -85,6 +114,8 @@ class Progress:
         """Note the end of a request, however it went."""
         if not streams:
             self.silent -= 1
+            if not self.silent:
+                self.silent_tokens = 0
         elif begun:
             self.streams -= 1
         else:
@@ -118,8 +149,15 @@ class Progress:
         return self._stream_s / self._tokens
 
     def still_s(self, now: float) -> float:
-        """Return for how long nothing has moved that ought to; 0 where nothing ought to."""
-        return now - max(self.moved_at, self.work_since) if self.ought_to_move else 0.0
+        """Return for how long nothing has moved that ought to; 0 where nothing ought to.
+
+        Where only the counter could show it, as of its last reading: an engine that computes may
+        leave the question unanswered, and whether it answers at all is for health checks to tell.
+        """
+        if not self.ought_to_move:
+            return 0.0
+        seen_at = now if self.streams or self.pending else self.read_at
+        return max(0.0, seen_at - max(self.moved_at, self.work_since, self.reads_until()))
 
     def forget_speed(self) -> None:
         """Judge the speed afresh from here on."""

@@ -12,6 +12,8 @@ MOST_TRACE: Final = 60.0
 """Sum of variances above which nothing is forgotten: what does not vary would be unlearned."""
 LEAST_FACTOR: Final = 0.02
 MOST_FACTOR: Final = 50.0
+TAUGHT_VARIANCE: Final = 1.0
+"""How unsure a factor is that was learned by somebody else from engines of the same kind."""
 MOST_ERROR: Final = 2.0
 """Relative error beyond which a sample counts no more: one hiccup must not turn the model over."""
 
@@ -38,6 +40,15 @@ class Regression:
             [FIRST_VARIANCE if row == column else 0.0 for column in range(size)]
             for row in range(size)
         ]
+
+    def start_from(self, weights: Sequence[float]) -> None:
+        """Take over weights that were learned elsewhere; own samples move them further."""
+        for at, (prior, weight) in enumerate(zip(self._priors, weights, strict=True)):
+            self._factors[at] = factor = min(MOST_FACTOR, max(LEAST_FACTOR, weight / prior))
+            self.weights[at] = prior * factor
+            row = self._covariance[at]
+            row[:] = [0.0] * len(row)
+            row[at] = TAUGHT_VARIANCE
 
     def predict(self, features: Sequence[float]) -> float:
         """Return the value that the weights give."""

@@ -40,8 +40,11 @@ def may_retry(
     """Return whether to try once more after `attempts`; only before the answer's first byte.
 
     `spared`: this request was already sent again for a stale connection. The first such time is
-    free: a kept connection that had been closed says nothing about the engine or the request.
+    free, and no attempt: a kept connection that had been closed says nothing about the engine or
+    the request.
     """
+    attempts -= spared
+    most = budget.policy.max_attempts
     match kind:
         case FailureKind.REJECTED | FailureKind.IDLE_TIMEOUT:
             return False
@@ -50,11 +53,11 @@ def may_retry(
         case FailureKind.BUSY:
             # Refusing costs an engine nothing, and the request joins the queue where nobody else
             # has room, so nothing is made worse.
-            return attempts < budget.policy.max_attempts
+            return attempts < most
         case (
             FailureKind.STALE_CONNECTION
             | FailureKind.NOT_REACHED
             | FailureKind.BROKEN
             | FailureKind.FIRST_TOKEN_TIMEOUT
         ):
-            return attempts < budget.policy.max_attempts and budget.has_one(now)
+            return attempts < most and budget.has_one(now)

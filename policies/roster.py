@@ -21,7 +21,8 @@ class Roster:
         self.busy_until = -inf
         """Until then some endpoint is said to have no room."""
         self._leaving: dict[str, EndpointState] = {}
-        self._models: dict[tuple[str, float], LatencyModel] = {}
+        self.models: dict[str, LatencyModel] = {}
+        """What is known of the speed of engines, by pool and weight."""
 
     def plan(self, plans: Iterable[EndpointPlan], policy: Policy) -> None:
         """Follow other plans; an endpoint that stays keeps all that is known of it."""
@@ -34,7 +35,7 @@ class Roster:
             else:
                 endpoint.planned(plan, policy)
             # Engines of one pool and weight are alike: what one shows holds for all.
-            endpoint.model = self._models.setdefault((plan.pool, plan.weight), endpoint.model)
+            endpoint.model = self.models.setdefault(f"{plan.pool} {plan.weight:g}", endpoint.model)
             endpoint.model.learns = policy.latency.learns
             self.endpoints[plan.id] = endpoint
         # Kept as long as something runs there: should it come back, its slots are still taken.

@@ -57,6 +57,9 @@ class Route:
             ]
             for limit in self.limits
         ]
+        for lanes in self._lanes:
+            for long, short in zip(lanes[::2], lanes[1::2], strict=True):
+                long.wide = short
 
     def lane(self, ask: Ask) -> Lane | Refuse:
         """Return the lane of one request, or a refusal where no context is long enough.

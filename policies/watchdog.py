@@ -12,14 +12,13 @@ from typing import Final
 
 from policies.fleet import EndpointState
 from policies.health import Cause, State
+from policies.progress import READING_IN_PEAKS
 
 SILENCE_IN_TOKENS: Final = 12.0
 """Streams may be silent for so many times the usual time between tokens, however long that is."""
-SILENCE_IN_PEAKS: Final = 3.0
-"""A first token may take so many times as long as the longest lately."""
 UNKNOWN_IN_STALLS: Final = 4.0
-"""Where no first token was ever seen, it may take so many times the usual limit."""
-READINGS: Final = 2.2
+"""Where it is not known how long prompts take to read, they may take so many times the usual limit."""
+READINGS: Final = 1.8
 """A counter is read now and then: it can be seen to stand still only after so many readings."""
 LEAST_SLOWER_S: Final = 0.01
 """A token's time above the pool's median that matters at all."""
@@ -67,7 +66,12 @@ def _cause(endpoint: EndpointState, peers: Collection[EndpointState], now: float
         return Cause.STILL
     own_s = endpoint.progress.per_token_s(now)
     policy = endpoint.health.policy
-    if own_s is None or usual_s is None or not _is_slow(own_s, usual_s, policy.slow_factor):
+    if (
+        own_s is None
+        or usual_s is None
+        or not _is_slow(own_s, usual_s, policy.slow_factor)
+        or _reads_long(endpoint, peers, now)
+    ):
         endpoint.slow_since = inf
         return None
     endpoint.slow_since = min(endpoint.slow_since, now)
@@ -76,6 +80,14 @@ def _cause(endpoint: EndpointState, peers: Collection[EndpointState], now: float
 
 def _is_slow(own_s: float, usual_s: float, factor: float) -> bool:
     return own_s > factor * usual_s and own_s - usual_s > LEAST_SLOWER_S
+
+
+def _reads_long(endpoint: EndpointState, peers: Collection[EndpointState], now: float) -> bool:
+    """Return whether any of its peers would be slow as well with the prompts that it has to read."""
+    tokens = endpoint.pending_prompt_tokens + endpoint.progress.unread_tokens(now)
+    readings = [each.progress.reading for each in peers if each.progress.reading.is_known]
+    told = [each.long_s(tokens) for each in readings or (endpoint.progress.reading,)]
+    return median(told) > 0.0
 
 
 def _usual_s(endpoint: EndpointState, peers: Collection[EndpointState], now: float) -> float | None:
@@ -92,17 +104,22 @@ def _usual_s(endpoint: EndpointState, peers: Collection[EndpointState], now: flo
 def _patience_s(endpoint: EndpointState, usual_s: float | None, now: float) -> float:
     """Return how long nothing need move."""
     progress, least_s = endpoint.progress, endpoint.health.policy.stall_s
+    patience_s = least_s
     if progress.streams:
         per_token_s = usual_s if usual_s is not None else progress.per_token_s(now)
-        return max(least_s, SILENCE_IN_TOKENS * (per_token_s or 0.0))
-    if progress.counter is not None:
-        least_s = max(least_s, READINGS * progress.read_every_s)
-    if not progress.pending:
-        return least_s
-    peak_s = endpoint.first_token_s(now)
-    return max(
-        least_s, UNKNOWN_IN_STALLS * least_s if peak_s is None else SILENCE_IN_PEAKS * peak_s
-    )
+        patience_s = max(least_s, SILENCE_IN_TOKENS * (per_token_s or 0.0))
+    elif progress.counter is not None:
+        patience_s = max(least_s, READINGS * progress.read_every_s)
+    if progress.pending:
+        patience_s = max(patience_s, _reading_s(endpoint, least_s))
+    return patience_s
+
+
+def _reading_s(endpoint: EndpointState, stall_s: float) -> float:
+    """Return how long an endpoint may give nobody a token because of prompts it has to read."""
+    reading, tokens = endpoint.progress.reading, endpoint.pending_prompt_tokens
+    least_s = 0.0 if reading.is_familiar(tokens) else UNKNOWN_IN_STALLS * stall_s
+    return max(least_s, READING_IN_PEAKS * reading.expected_s(tokens))
 
 
 def may_eject(

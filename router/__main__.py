@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "policy": Command("router.cli.policy", "look at a running router's policy, change it"),
         "pools": Command("router.cli.pools", "the pools of a running router"),
         "endpoints": Command("router.cli.endpoints", "the engines of a running router"),
+        "keys": Command("router.cli.keys", "who may use a running router: make keys, revoke them"),
         "drain": Command("router.cli.drain", "send an engine nothing more"),
         "undrain": Command("router.cli.drain", "send a drained engine requests again"),
         "variants": Command("router.cli.variants", "what a model's requests go to, compared"),

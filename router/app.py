@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from math import inf
 from random import Random
+from time import time as wall_clock  # noqa: TID251 # for what people and other systems read
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -26,6 +28,8 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access.desk import Desk, Shared
+from router.access_log import AccessLog
 from router.canary import Canaries
 from router.config import Config
 from router.credentials import Secrets
@@ -34,18 +38,17 @@ from router.endpoint import Endpoint
 from router.fleet import dialect, discovered, plan
 from router.lag import watch_loop
 from router.lines import LineWriter
-from router.log import AccessLog
 from router.metrics import Metrics
+from router.networks import Networks
 from router.overview import Overview, read_at_scrape
 from router.probe import Prober, Report, Target
-from router.replicas import redis
 from router.replicas import status as replica_status
+from router.replicas.ending import end
 from router.replicas.member import LIMIT_S, Member
-from router.replicas.redis import RedisBoard
 from router.settings import Endpoint as EndpointSettings
-from router.settings import Pool, Tls
+from router.settings import Limits, Pool, Tls
 from router.site import site
-from router.tls import client_context
+from router.tls import Certificates, callers_certificates, engines_certificates
 from router.transitions import Transitions
 from router.wire.heads import HeadReader
 from router.wire.inbound import Inbound
@@ -59,8 +62,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25
 """How often timeouts are looked at: precise enough for whole seconds, and next to free."""
+RENEW_S = 2.0
+"""How often certificates are looked at."""
 STILL_S = 0.5
 """A sweep that is so late is left out once."""
+NO_START = 3
+"""What uvicorn exits with where it cannot listen."""
 UNREADY_LOOK_S = 0.1
 """How soon a second signal ends the wait before the listeners close."""
 
@@ -78,6 +85,7 @@ class Router:
         rng: Random,
         access_log: AccessLog | None,
         logs: Mapping[str, LineWriter],
+        wall_clock: Callable[[], float] = wall_clock,
     ) -> None:
         self.config = config
         self.metrics = Metrics(max_models=config.metrics.max_models)
@@ -89,6 +97,14 @@ class Router:
         self._members = _members(config.pools)
         self._plans = {id_: self._plan(id_) for id_ in self._members}
         self._prober: Prober | None = None
+        self._networks = None if config.admin is None else Networks(config.admin.allowed_networks)
+        self._of_the_file = {
+            (each.id, each.url) for pool in config.pools for each in pool.endpoints
+        }
+        tls = config.server.tls
+        self.certificates = None if tls is None else callers_certificates(tls)
+        """What callers are shown; None: they are served without."""
+        self._engines_certificates: dict[Tls, Certificates] = {}
         self._leaving: list[Endpoint] = []
         """Endpoints that were taken out, until the last answer from there has ended."""
         self.policy = config.policy
@@ -123,15 +139,41 @@ class Router:
         read_at_scrape(self.metrics, self.door, logs)
         self._transitions = Transitions(self.metrics)
         self.member = self._member()
+        self.access = self._access(secrets.pepper, wall_clock)
+        self.door.gate, self.door.trusts = self.access.gate, self.access.trusts
+
+    def _access(self, pepper: str | None, wall_clock: Callable[[], float]) -> Desk:
+        """Return who may do what."""
+        config, member = self.config, self.member
+        shared: Shared | None = None
+        if config.redis is not None and member is not None:
+            # Only here: see `_member`.
+            from router.replicas.redis import connect  # noqa: PLC0415 # see above
+
+            client = connect(config.redis.url, self._redis_password, limit_s=LIMIT_S)
+            shared = Shared(client, config.redis, member.replica, lambda: member.count)
+        return Desk(
+            config.access,
+            pepper,
+            state=config.state,
+            shared=shared,
+            clock=self._clock,
+            wall_clock=wall_clock,
+            class_of=self.dispatcher.class_of,
+            metrics=self.metrics,
+        )
 
     def _member(self) -> Member | None:
         """Return this router as one of several; None where it shares nothing."""
         settings = self.config.redis
         if settings is None:
             return None
+        # Only here: its client takes 7 MB, and most routers share nothing.
+        from router.replicas import redis  # noqa: PLC0415 # see above
+
         client = redis.connect(settings.url, self._redis_password, limit_s=LIMIT_S)
         member = Member(
-            RedisBoard(client, settings.prefix),
+            redis.RedisBoard(client, settings.prefix),
             self.dispatcher,
             replica=f"{self._rng.getrandbits(48):012x}",
             host=socket.gethostname(),
@@ -189,14 +231,15 @@ class Router:
         """Make endpoints reachable that are not yet, and probe them."""
         if self._prober is None or self._spawn is None:
             raise RuntimeError("endpoints are entered while the router runs")
-        contexts: dict[Tls, ssl.SSLContext] = {}
         for id_ in ids:
             pool, endpoint = self._members[id_]
-            certificates = contexts.get(pool.tls) or client_context(pool.tls)
-            contexts[pool.tls] = certificates
+            tls = endpoint.tls or pool.tls
+            certificates = self._engines_certificates.get(tls) or engines_certificates(tls)
+            self._engines_certificates[tls] = certificates
+            context = certificates.context
             if id_ not in self.door.endpoints:
-                self._join(endpoint, pool.name, certificates, self._spawn)
-            self._prober.watch(self._target(endpoint), certificates)
+                self._join(endpoint, pool, context, self._spawn)
+            self._prober.watch(self._target(endpoint, tls), context)
 
     def _retire(self, id_: str) -> None:
         """Let go of an endpoint that is no longer a member."""
@@ -225,14 +268,16 @@ class Router:
             report = replace(report, reads=member.reads)
         async with asyncio.TaskGroup() as group:
             self._spawn = group.create_task
+            beside = await self.access.start(group)
             if self.administration is not None:
                 await self.administration.start(group)
             prober = Prober(group, self._engines, report, self.config.probes, self._rng)
             self._prober = prober
             self._enter(self._members)
-            beside = [
+            beside += [
                 group.create_task(self._sweep()),
                 group.create_task(watch_loop(self._lagged, self._clock)),
+                group.create_task(self._renew()),
             ]
             shares = None if member is None else group.create_task(member.run())
             yield
@@ -243,20 +288,26 @@ class Router:
             if self.administration is not None:
                 await self.administration.stop()
             if member is not None and shares is not None:
-                await redis.end(shares)
+                await end(shares)
                 await member.leave()
+            await self.access.stop()
             self._canaries.close()
             self.door.stop()
             for each in (*self.door.endpoints.values(), *self._leaving):
                 each.pool.close()
 
     def _join(
-        self, endpoint: EndpointSettings, pool: str, certificates: ssl.SSLContext, spawn: Spawn
+        self, endpoint: EndpointSettings, pool: Pool, context: ssl.SSLContext, spawn: Spawn
     ) -> None:
         """Make an endpoint reachable."""
         engine = self._engines[endpoint.engine]
         connections = Connections(
-            address(endpoint.url, certificates),
+            address(
+                endpoint.url,
+                context,
+                self._bounds(endpoint),
+                (endpoint.tls or pool.tls).server_name,
+            ),
             loop=asyncio.get_running_loop(),
             spawn=spawn,
             clock=self._clock,
@@ -266,18 +317,30 @@ class Router:
         )
         self.door.endpoints[endpoint.id] = Endpoint(
             endpoint.id,
-            pool_name=pool,
+            pool_name=pool.name,
             engine=engine,
             dialect=dialect(endpoint, engine),
             pool=connections,
             clock=self._clock,
             api_key=self._api_keys.get(endpoint.id),
+            passes_credentials=self.door.gate is None,
         )
 
-    def _target(self, endpoint: EndpointSettings) -> Target:
+    def _target(self, endpoint: EndpointSettings, tls: Tls) -> Target:
         key = self._api_keys.get(endpoint.id)
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return Target(endpoint.id, endpoint.engine, endpoint.url.rstrip("/"), headers)
+        return Target(
+            endpoint.id,
+            endpoint.engine,
+            endpoint.url.rstrip("/"),
+            headers,
+            self._bounds(endpoint),
+            tls.server_name,
+        )
+
+    def _bounds(self, endpoint: EndpointSettings) -> Networks | None:
+        """Return where an endpoint has to be: one of the configuration file's may be anywhere."""
+        return None if (endpoint.id, endpoint.url) in self._of_the_file else self._networks
 
     def _lagged(self, lag_s: float) -> None:
         """Take in how late the loop is."""
@@ -303,6 +366,22 @@ class Router:
                     self.door.pump(self._clock())
             except Exception:  # whatever broke one exchange, the others' time passes as well
                 logger.exception("sweep broke")
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self.renew_certificates()
+
+    def renew_certificates(self) -> None:
+        """Load the certificates whose files changed; connections that are made have their own."""
+        ours = () if self.certificates is None else (self.certificates,)
+        for each in (*ours, *self._engines_certificates.values()):
+            try:
+                if each.renew():
+                    logger.info("certificates renewed", extra={"files": each.files})
+            except OSError as error:
+                reason = {"files": each.files, "reason": str(error)}
+                logger.warning("certificates cannot be renewed", extra=reason)
 
     # what the prober learns
 
@@ -337,15 +416,48 @@ def _members(pools: Iterable[Pool]) -> dict[str, tuple[Pool, EndpointSettings]]:
 class _Server(uvicorn.Server):
     """uvicorn, but a signal that ended it in good order is no failure of the process."""
 
-    def __init__(self, config: uvicorn.Config, overview: Overview, unready_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, overview: Overview, limits: Limits) -> None:
         super().__init__(config)
         self._overview = overview
-        self._unready_s = unready_s
+        self._limits = limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; callers have as long for a handshake as for a head, not uvicorn's minute."""
+        if self.config.ssl is None:
+            return await super().startup(sockets)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(NO_START)
+        try:
+            made = sockets or [_listener(self.config)]
+        except OSError as error:
+            logger.error("cannot listen", extra={"reason": str(error)})  # noqa: TRY400 # no fault
+            await self.lifespan.shutdown()
+            sys.exit(NO_START)
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=each,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=self._limits.header_timeout_s,
+                backlog=self.config.backlog,
+            )
+            for each in made
+        ]
+        self.started = True
+        return None
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what uvicorn would have made for a connection."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn calls it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that it is not ready, take what comes still, then let running answers end."""
         self._overview.draining = True
-        for _ in range(round(self._unready_s / UNREADY_LOOK_S)):
+        for _ in range(round(self._limits.unready_s / UNREADY_LOOK_S)):
             if self.force_exit:
                 break
             await asyncio.sleep(UNREADY_LOOK_S)
@@ -359,6 +471,14 @@ class _Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
+def _listener(config: uvicorn.Config) -> socket.socket:
+    """Return what uvicorn would listen on; raises OSError."""
+    family, *_ = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+    made = socket.create_server((config.host, config.port), family=family, backlog=config.backlog)
+    made.setblocking(False)  # noqa: FBT003 # the socket's own signature
+    return made
+
+
 def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
     """Return the server: the hot routes on the router's own protocol, all else on the site."""
     settings = router.config.server
@@ -370,6 +490,8 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         router.overview,
         router.metrics,
         started_at_s=started_at_s,
+        gate=router.door.gate,
+        clock=router.door.clock,
         more=more,
         lifespan=router.running,
     )
@@ -377,8 +499,11 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
     def protocol(**given: object) -> Inbound:
         return Inbound(router.door, **given)  # type: ignore[arg-type] # uvicorn's own call
 
+    certificates = router.certificates
+    context = None if certificates is None else certificates.context
     config = uvicorn.Config(
         app,
+        ssl_context_factory=None if context is None else lambda *_: context,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -390,4 +515,4 @@ def server(router: Router, *, started_at_s: int) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.limits.drain_s,  # type: ignore[arg-type] # any number
         backlog=4096,
     )
-    return _Server(config, router.overview, settings.limits.unready_s)
+    return _Server(config, router.overview, settings.limits)

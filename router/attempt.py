@@ -9,6 +9,7 @@ breaks can be ended with an event of ours.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -151,6 +152,11 @@ class Attempt:
     def content_events(self) -> int:
         """Events that carried a part of the answer: the end-of-stream mark is none."""
         return max(0, self.events - 1)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the head of an answer came: what went wrong then may be in the engine's words."""
+        return self._head is not None
 
     @property
     def head(self) -> AnswerHead:
@@ -320,9 +326,12 @@ class Attempt:
         if not done and self.connection is not None:
             self.connection.drop()
         kind = _FAILURES.get(fault.kind, FailureKind.REJECTED)
-        if fault.kind is FaultKind.UNAUTHORIZED and self.endpoint.has_key:
+        if fault.kind is FaultKind.UNAUTHORIZED and self.endpoint.keeps_key:
             # The router's own key was refused: that is the endpoint's fault, not the caller's.
             kind = FailureKind.BROKEN
+        message = self.endpoint.without_key(fault.message)
+        if message is not fault.message:
+            fault = replace(fault, message=message)
         self._asker.attempt_failed(self, kind, fault)
 
 

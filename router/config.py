@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -15,6 +16,7 @@ from router import toml
 from router.credentials import SecretReader, Secrets
 from router.document import FORBIDDING, ConfigError, Document, Flaw, merged, place, unknown
 from router.settings import (
+    Access,
     Admin,
     MetricsLimits,
     Pool,
@@ -23,8 +25,11 @@ from router.settings import (
     Server,
     State,
     Timeouts,
+    Tls,
     is_name,
 )
+from router.tls import callers_certificates, engines_certificates, flaw
+from router.urls import is_loopback
 
 MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
 """Requests held at one endpoint where neither it nor its pool says otherwise."""
@@ -40,6 +45,8 @@ class Config:
     """Where callers are heard."""
     admin: Admin | None = None
     """Administration; none: there is none."""
+    access: Access | None = None
+    """Who may do what; none: whoever reaches the router, and nobody else does."""
     redis: Redis | None = None
     """What replicas share; none: nothing."""
     state: State | None = None
@@ -72,7 +79,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     document = _completed(toml.parsed(path))
     config = CONFIG.read(path.name, document, folder=path.absolute().parent)
     secrets = SecretReader(environ)
-    secrets.read(config.pools, config.admin, config.redis)
+    secrets.read(config.pools, config.admin, config.redis, config.access)
     if flaws := [*_contradictions(config), *secrets.flaws]:
         raise ConfigError(path.name, flaws)
     return config
@@ -81,7 +88,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 def read_secrets(config: Config, environ: Mapping[str, str] = os.environ) -> Secrets:
     """Return what the configuration only names; raises `ConfigError` where one is gone by now."""
     reader = SecretReader(environ)
-    secrets = reader.read(config.pools, config.admin, config.redis)
+    secrets = reader.read(config.pools, config.admin, config.redis, config.access)
     if reader.flaws:
         raise ConfigError("configuration", reader.flaws)
     return secrets
@@ -183,9 +190,44 @@ def _contradictions(config: Config) -> Iterator[Flaw]:
                 yield Flaw(place((*where, "api_key_file")), "leave either this or api_key_env out")
     for way, message in strangers(config.policy, config.pools):
         yield Flaw(place(("policy", *way)), message)
+    if config.server.tls is not None:
+        why = flaw(partial(callers_certificates, config.server.tls))
+        yield from () if why is None else (Flaw("server.tls", why),)
+    yield from unusable_certificates(config.pools)
+    yield from _open_to_the_world(config)
     if config.server.workers > 1 and config.redis is None:
         message = "more than one process needs a [redis] section, through which they agree"
         yield Flaw("server.workers", message)
+
+
+def unusable_certificates(pools: tuple[Pool, ...]) -> Iterator[Flaw]:
+    """Yield the files for connections to engines that cannot be used."""
+    judged: set[Tls] = {Tls()}
+    for number, pool in enumerate(pools):
+        for index, endpoint in enumerate(pool.endpoints):
+            used = endpoint.tls or pool.tls
+            of_its_own = ("endpoints", index) if endpoint.tls else ()
+            if used in judged:
+                continue
+            judged.add(used)
+            if (why := flaw(partial(engines_certificates, used))) is not None:
+                yield Flaw(place(("pools", number, *of_its_own, "tls")), why)
+
+
+def _open_to_the_world(config: Config) -> Iterator[Flaw]:
+    """Yield what leaves a router open, or closed for good, that nobody said should be."""
+    access, host = config.access, config.server.host
+    if access is None and not is_loopback(host):
+        message = (
+            f"{host!r} can be reached from elsewhere, and nobody would be asked for a key: add a"
+            " section [access], then make keys with 'headway keys create'; or write open = true"
+            " into it, if whoever reaches the router may use it"
+        )
+        yield Flaw("server.host", message)
+    if access is None or access.open:
+        return
+    if access.jwt is not None and (access.jwt.jwks_file is None) is (access.jwt.jwks_url is None):
+        yield Flaw("access.jwt", "name either jwks_file or jwks_url: where its public keys are")
 
 
 def _taken_names(pools: tuple[Pool, ...]) -> Iterator[Flaw]:

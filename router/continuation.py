@@ -16,8 +16,9 @@ from router.intake import Intake
 
 MOST_SEAMS: Final = 3
 """After so many breaks an answer is given up."""
-CONTINUES_CHAT: Final = frozenset({Kind.VLLM, Kind.SGLANG})
-"""Engines that continue an assistant's message: `continue_final_message`."""
+CONTINUES_CHAT: Final = frozenset({Kind.VLLM, Kind.SGLANG, Kind.LLAMACPP})
+"""Engines that continue an assistant's message: vLLM and SGLang where `continue_final_message` says
+so, llama.cpp wherever it comes last."""
 _HARMLESS: Final = frozenset({Feature.MANY_STOPS, Feature.LOGIT_BIAS})
 """Features under which the rest of a text follows from its beginning as ever."""
 _BOUNDS: Final = ("max_tokens", "max_completion_tokens")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from router.document import Flaw, place
-from router.settings import Admin, Pool, Redis
+from router.settings import Access, Admin, Pool, Redis
 
 ADMIN_TOKEN: Final = "HEADWAY_ADMIN_TOKEN"  # noqa: S105 -- a variable's name
 REDIS_PASSWORD: Final = "HEADWAY_REDIS_PASSWORD"  # noqa: S105 -- a variable's name
+PEPPER: Final = "HEADWAY_ACCESS_PEPPER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Secrets:
 
     admin_token: str | None = field(default=None, repr=False)
     redis_password: str | None = field(default=None, repr=False)
+    pepper: str | None = field(default=None, repr=False)
+    """What digests of callers' keys are made with."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By endpoint id, for those that want one."""
 
@@ -30,11 +33,18 @@ class SecretReader:
         self.flaws: list[Flaw] = []
         """Every place that names a secret which is not there or cannot be used."""
 
-    def read(self, pools: Sequence[Pool], admin: Admin | None, redis: Redis | None) -> Secrets:
+    def read(
+        self,
+        pools: Sequence[Pool],
+        admin: Admin | None,
+        redis: Redis | None,
+        access: Access | None = None,
+    ) -> Secrets:
         """Return all secrets that are there."""
         return Secrets(
             admin_token=self._admin_token(admin) if admin else None,
             redis_password=self._redis_password(redis) if redis else None,
+            pepper=self._pepper(access) if access else None,
             api_keys=self._api_keys(pools),
         )
 
@@ -54,6 +64,13 @@ class SecretReader:
             return self._in_variable("redis.password_env", redis.password_env)
         if REDIS_PASSWORD in self._environ:
             return self._in_variable("redis", REDIS_PASSWORD)
+        return None
+
+    def _pepper(self, access: Access) -> str | None:
+        if access.pepper_file is not None:
+            return self._in_file("access.pepper_file", access.pepper_file)
+        if PEPPER in self._environ:
+            return self._in_variable("access", PEPPER)
         return None
 
     def _api_keys(self, pools: Sequence[Pool]) -> dict[str, str]:

@@ -16,12 +16,15 @@ from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
+from router.access.allotment import Allotment
+from router.access.gate import Gate, Stay
+from router.access.keyring import Failure, Pass
+from router.access_log import AccessLog, Repeated, RequestLine
 from router.answer import Outcome, met
 from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import read_asked, read_request
 from router.intake_headers import read_request_id
-from router.log import AccessLog, Repeated, RequestLine
 from router.metrics import Metrics
 from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
@@ -32,7 +35,10 @@ from router.wire.inbound import Inbound, Incoming
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 
-_LOG = logging.getLogger("headway")
+STRANGERS_PER_S = 10.0
+"""Requests without a key that opens anything, of which each is written down; all are counted."""
+
+logger = logging.getLogger("headway")
 
 
 class Door:
@@ -50,7 +56,12 @@ class Door:
         clock: Callable[[], float],
         new_id: Callable[[], str],
         show_routing: bool,
+        gate: Gate | None = None,
+        trusts: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """`gate` None: whoever comes is let in. `trusts`: see `wire.inbound.Door`."""
+        self.gate = gate
+        self.trusts = trusts
         self.routes = ROUTES
         self.dispatcher = dispatcher
         self.endpoints = endpoints
@@ -74,6 +85,8 @@ class Door:
             dispatcher, endpoints, clock=clock, limit_s=timeouts.answer_s, pump=self.pump
         )
         self._wake: asyncio.TimerHandle | None = None
+        self._strangers = Allotment(STRANGERS_PER_S)
+        self._kept_out: dict[tuple[Failure, bool], tuple[list[tuple[bytes, bytes]], bytes]] = {}
 
     # requests
 
@@ -82,6 +95,13 @@ class Door:
         route = request.head.route
         if route is None:
             raise RuntimeError("only inference routes come through the door")
+        opened: Pass | None = None
+        if self.gate is not None:
+            shown = self.gate.identify(request.head, request.arrived)
+            if isinstance(shown, Failure):
+                self._keep_out(caller, request, route, self.gate, shown)
+                return None
+            opened = shown
         asked = request.head.memo.get("asked")
         if asked is None:
             asked = request.head.memo["asked"] = read_asked(request.head.headers)
@@ -89,14 +109,24 @@ class Door:
         if isinstance(intake, errors.Problem):
             self._turn_away(caller, request, route, intake)
             return None
-        exchange = Exchange(self, caller, request, intake)
+        stay = None
+        if self.gate is not None and opened is not None:
+            admitted = self.gate.admit(opened.holder, intake.facts, request.arrived)
+            if isinstance(admitted, errors.Problem):
+                self._turn_away(caller, request, route, admitted, intake.facts)
+                return None
+            stay = admitted
+        return self._take_on(Exchange(self, caller, request, intake, stay))
+
+    def _take_on(self, exchange: Exchange) -> Exchange | None:
+        """Have the dispatcher decide; None where the answer was made at once."""
         self.active.add(exchange)
-        now = request.arrived
+        facts, now = exchange.intake.facts, exchange.request.arrived
         try:
-            refusal = self._shed(intake.facts) if self.overload.level else None
-            exchange.follow(refusal or self.dispatcher.arrive(intake.facts, now), now)
+            refusal = self._shed(facts) if self.overload.level else None
+            exchange.follow(refusal or self.dispatcher.arrive(facts, now), now)
             if self.dispatcher.copies and exchange.flight is not None and not self.overload.level:
-                self.shadows.consider(request, intake, exchange.flight, now)
+                self.shadows.consider(exchange.request, exchange.intake, exchange.flight, now)
         except Exception:
             # The connection ends with the error: what was taken for it is given back.
             exchange.caller_left()
@@ -107,9 +137,31 @@ class Door:
         """Return why a request is turned away by a router that has too much to do."""
         return self.overload.refusal(self.dispatcher.class_of(facts))
 
-    def _turn_away(
-        self, caller: Inbound, request: Incoming, route: Route, problem: errors.Problem
+    def _keep_out(
+        self, caller: Inbound, request: Incoming, route: Route, gate: Gate, failure: Failure
     ) -> None:
+        """Answer who is not let in; there may be very many, so only a few are written down."""
+        if self._strangers.has_one(request.arrived):
+            self._turn_away(caller, request, route, gate.refusal(failure), outcome="stranger")
+            return
+        answer = self._kept_out.get((failure, route in ANTHROPIC))
+        if answer is None:
+            problem = gate.refusal(failure)
+            answer = errors.headers(problem), errors.body(problem, anthropic=route in ANTHROPIC)
+            self._kept_out[failure, route in ANTHROPIC] = answer
+        caller.answer(401, *answer, close=not request.keep_alive)
+        caller.finished(keep_alive=request.keep_alive)
+
+    def _turn_away(
+        self,
+        caller: Inbound,
+        request: Incoming,
+        route: Route,
+        problem: errors.Problem,
+        facts: RequestFacts | None = None,
+        outcome: str = "malformed",
+    ) -> None:
+        """Answer a request that goes no further; `facts` of one that was read and is over a limit."""
         request_id = read_request_id(request.head.headers) or self._new_id()
         caller.answer(
             problem.status,
@@ -118,15 +170,18 @@ class Door:
             close=not request.keep_alive,
         )
         if self._access_log is not None:
-            self._access_log.ended(
-                {
-                    "request_id": request_id,
-                    "route": route,
-                    "status": problem.status,
-                    "outcome": "malformed",
-                    "duration_s": self.clock() - request.arrived,
-                }
-            )
+            line: RequestLine = {
+                "request_id": request_id,
+                "route": route,
+                "status": problem.status,
+                "outcome": outcome,
+                "duration_s": self.clock() - request.arrived,
+            }
+            if facts is not None:
+                line["outcome"] = problem.code or outcome
+                line["tenant"] = facts.tenant
+                line["model"] = facts.model
+            self._access_log.ended(line)
         caller.finished(keep_alive=request.keep_alive)
 
     def unsupported(self, facts: RequestFacts, refusal: Refuse) -> errors.Problem:
@@ -207,10 +262,11 @@ class Door:
     # what is noted
 
     def note_failure(self, attempt: Attempt, kind: FailureKind, fault: Fault) -> None:
-        """Note an attempt that failed."""
-        _LOG.debug(
+        """Note an attempt that failed; an engine's own words may hold a prompt, or a key."""
+        detail = f"answered {attempt.head.status}" if attempt.is_answered else fault.message
+        logger.debug(
             "attempt failed",
-            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": fault.message},
+            extra={"endpoint": attempt.endpoint.id, "failure": kind, "detail": detail},
         )
 
     def note_refusal(self, exchange: Exchange, refusal: Refuse, sla_class: SlaClass) -> None:
@@ -218,9 +274,21 @@ class Door:
         self.metrics.refused(refusal.reason, sla_class, exchange.intake.facts.model)
 
     def note_end(self, end: End) -> None:
-        """Note how a request ended: counts, and one line in the log."""
+        """Note how a request ended: counts, and one line in the log.
+
+        Never raises: its caller has its answer, and waits for that of its next request.
+        """
         self.active.discard(end.exchange)
+        try:
+            self._note(end)
+        except Exception:  # whatever cannot be counted or written down
+            id_ = end.exchange.intake.request_id
+            logger.exception("a request's end went unnoted", extra={"request_id": id_})
+
+    def _note(self, end: End) -> None:
         flight, outcome = end.flight, end.outcome
+        if end.exchange.stay is not None:
+            self.settle(end.exchange, flight, end.ending, outcome)
         verdict: bool | None = None
         if outcome is not None and end.ending is Ending.COMPLETED:
             verdict = met(
@@ -234,6 +302,19 @@ class Door:
             self.record(end, verdict)
         if self._access_log is not None:
             self._access_log.ended(self._line(end, verdict), _repeated(end))
+
+    def settle(
+        self,
+        exchange: Exchange,
+        flight: Flight | None,
+        ending: Ending | None,
+        outcome: Outcome | None,
+    ) -> None:
+        """Have an exchange's limits settled, once; nothing where it has none."""
+        stay: Stay | None = exchange.stay
+        if stay is not None and self.gate is not None:
+            exchange.stay = None
+            self.gate.settle(stay, flight, ending, outcome, self.clock())
 
     def _count(
         self, end: End, flight: Flight, outcome: Outcome | None, verdict: bool | None
@@ -272,7 +353,7 @@ class Door:
 
 
 def _repeated(end: End) -> Repeated:
-    """Return what many lines have in common, in the order of `router.log.REPEATED`."""
+    """Return what many lines have in common, in the order of `router.access_log.REPEATED`."""
     exchange, flight, refusal = end.exchange, end.flight, end.refusal
     facts = exchange.intake.facts
     return (

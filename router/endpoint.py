@@ -17,13 +17,37 @@ _NOT_FORWARDED = INTERNAL_HEADERS | {
     b"host",
     b"x-request-id",
 }
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+HOPS = frozenset({
+    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+    b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip",
+})  # fmt: skip
+"""What a proxy in front says of whom it speaks for; from anybody else it is only a claim."""
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+
+_MEMOS = {
+    (False, True): "forwarded",
+    (True, True): "forwarded, keyless",
+    (False, False): "forwarded, hopless",
+    (True, False): "forwarded, keyless and hopless",
+}
+"""Under which name a head's forwarded lines are remembered."""
 
 
 class Endpoint:
     """What the router needs to talk to one engine server."""
 
-    __slots__ = ("_credentials", "_starts", "clock", "dialect", "engine", "id", "pool", "pool_name")
+    __slots__ = (
+        "_credentials",
+        "_keeps",
+        "_key",
+        "_starts",
+        "clock",
+        "dialect",
+        "engine",
+        "id",
+        "pool",
+        "pool_name",
+    )
 
     def __init__(  # noqa: PLR0913 # all that is known of an endpoint
         self,
@@ -35,7 +59,9 @@ class Endpoint:
         pool: Pool,
         clock: Callable[[], float],
         api_key: str | None = None,
+        passes_credentials: bool = True,
     ) -> None:
+        """`passes_credentials` False: what a caller shows is for the router, and for no engine."""
         self.id = id
         self.pool_name = pool_name
         self.engine = engine
@@ -43,12 +69,18 @@ class Endpoint:
         self.pool = pool
         self.clock = clock
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
+        self._key = api_key
+        self._keeps = bool(api_key) or not passes_credentials
         self._starts: dict[str, bytes] = {}
 
     @property
-    def has_key(self) -> bool:
-        """Whether the router has a key of its own for it; else the caller's goes through."""
-        return bool(self._credentials)
+    def keeps_key(self) -> bool:
+        """Whether the caller's key stays here: the router has one of its own, or asks for one."""
+        return self._keeps
+
+    def without_key(self, text: str) -> str:
+        """Return an engine's words without the router's own key, which some engines repeat."""
+        return text.replace(self._key, "(the key)") if self._key else text
 
     def request_head(
         self,
@@ -58,19 +90,30 @@ class Endpoint:
         extra: Sequence[tuple[bytes, bytes]],
         request_id: bytes,
         length: int,
+        hops: bool = True,
     ) -> bytes:
         """Return the head of a POST: the caller's end-to-end headers, less what is the router's.
 
-        An endpoint with a key of its own never sees the caller's.
+        `hops`: what it says of whom it speaks for is believed.
+        An endpoint with a key of its own never sees the caller's, and none does where keys are on.
         """
         start = self._start(path)
-        memo = "forwarded, keyless" if self._credentials else "forwarded"
+        memo = _MEMOS[self._keeps, hops]
         forwarded = caller.memo.get(memo)
         if forwarded is None:
             dropped = _NOT_FORWARDED | nominated(caller.headers)
-            if self._credentials:
+            if self._keeps:
                 dropped |= _CREDENTIALS
-            forwarded = b"".join([b"%b: %b\r\n" % h for h in caller.headers if h[0] not in dropped])
+            if not hops:
+                dropped |= HOPS
+            # `content_length` and `content-length` are one name to servers that make variables of it.
+            forwarded = b"".join(
+                [
+                    b"%b: %b\r\n" % each
+                    for each in caller.headers
+                    if each[0] not in dropped and b"_" not in each[0]
+                ]
+            )
             caller.memo[memo] = forwarded
         parts = [start, forwarded]
         parts += [b"%b: %b\r\n" % header for header in extra]

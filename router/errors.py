@@ -8,7 +8,7 @@ Sources: OpenAI's and Anthropic's error objects; the retry rules of openai-pytho
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from types import NoneType
 
 import orjson
@@ -40,6 +40,8 @@ class Problem:
     """Said to the client library; None leaves it to the library's own rules for the status."""
     dropped_reason: str | None = None
     """llm-d's word for why a request was shed; None where it was not shed."""
+    lines: bytes = b""
+    """More header lines, whole ones."""
 
 
 class BadRequest(Exception):
@@ -248,7 +250,9 @@ def headers(problem: Problem) -> list[tuple[bytes, bytes]]:
     """
     answer = [(b"content-type", b"application/json")]
     if problem.retry_after_s is not None:
-        after_ms = ceil(min(max(problem.retry_after_s, 0.001), LONGEST_RETRY_AFTER_S) * 1e3)
+        # Who is not to come back by itself is told the truth, however long it is.
+        longest_s = inf if problem.should_retry is False else LONGEST_RETRY_AFTER_S
+        after_ms = ceil(min(max(problem.retry_after_s, 0.001), longest_s) * 1e3)
         answer.append((b"retry-after", b"%d" % -(-after_ms // 1000)))
         answer.append((b"retry-after-ms", b"%d" % after_ms))
     if problem.should_retry is not None:
@@ -257,4 +261,10 @@ def headers(problem: Problem) -> list[tuple[bytes, bytes]]:
         reason = header_value(problem.dropped_reason)
         answer.append((b"x-sla-dropped-reason", reason))
         answer.append((b"x-llm-d-request-dropped-reason", reason))
-    return answer
+    return answer + pairs(problem.lines) if problem.lines else answer
+
+
+def pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Return whole header lines as names and values."""
+    split = [line.partition(b": ") for line in lines.splitlines()]
+    return [(name, value) for name, _, value in split]

@@ -1,110 +1,24 @@
-"""What is written down: one line a request when it ends, one line when a state changes.
+"""The log of states: one line when a state changes, its fields chosen where the change happens.
 
-A line's fields are closed (`RequestLine`) or chosen where the change happens; never a prompt, an
-answer or a key. Nothing here waits: see `router.lines`.
+Never a prompt, an answer or a key. Nothing here waits: see `router.lines`. Requests have a log of
+their own: see `router.access_log`.
 """
 
 import json
 import logging
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TypedDict
+from typing import Final
 
-import orjson
-
+from router.json_line import json_line
 from router.lines import LineWriter
-
-# Written as a call because of the field named `class`, which is its name everywhere outside Python.
-RequestLine = TypedDict(
-    "RequestLine",
-    {
-        "request_id": str,
-        "route": str,
-        "model": str,
-        "class": str,
-        "tenant": str,
-        "caller": str,
-        "stream": bool,
-        "status": int,
-        "outcome": str,
-        "pool": str | None,
-        "endpoint": str | None,
-        "reason": str | None,
-        "dropped_reason": str | None,
-        "attempts": int,
-        "hedged": bool,
-        "queue_s": float,
-        "overhead_s": float,
-        "first_token_s": float | None,
-        "per_token_s": float | None,
-        "duration_s": float,
-        "prompt_tokens": int | None,
-        "output_tokens": int | None,
-        "met": bool | None,
-    },
-    total=False,
-)
-"""All that is said of one request; times in seconds from its arrival."""
-
-
-REPEATED: Final = (
-    *("route", "model", "class", "tenant", "stream", "status", "outcome"),
-    *("attempts", "pool", "endpoint", "reason", "dropped_reason"),
-)
-"""Fields that are much the same from one request to the next."""
-Repeated = tuple[str | int | None, ...]
-"""Values of `REPEATED`, in that order; None for those that a request has not."""
-MAX_KNOWN: Final = 1024
-"""Combinations of them that are kept as text; all are forgotten when there are more."""
 
 
 class Style(StrEnum):
-    """How lines about states are written; requests are always JSON."""
+    """How lines about states are written; the access log is always JSON."""
 
     JSON = "json"
     PLAIN = "plain"
-
-
-class AccessLog:
-    """One JSON line per request."""
-
-    def __init__(self, writer: LineWriter, clock: Callable[[], float]) -> None:
-        """`clock` tells seconds since 1970."""
-        self._writer = writer
-        self._clock = clock
-
-        self._known: dict[Repeated, bytes] = {}
-        self._second = -1
-        self._date = b""
-
-    def ended(self, line: RequestLine, repeated: Repeated | None = None) -> None:
-        """Write a request down; never waits, never raises.
-
-        `line` has at least one field. Fields that are `repeated` from one request to the next are
-        turned into text once.
-        """
-        text = _json_line(line)
-        known = b"" if repeated is None else self._known.get(repeated) or self._text_of(repeated)
-        self._writer.append(b'{"time":"%b",%b%b' % (self._time(), known, text[1:]))
-
-    def _text_of(self, repeated: Repeated) -> bytes:
-        fields = {
-            name: value for name, value in zip(REPEATED, repeated, strict=True) if value is not None
-        }
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        text = self._known[repeated] = _json_line(fields)[1:-2] + b","
-        return text
-
-    def _time(self) -> bytes:
-        """Return the time as RFC 3339 has it, in UTC, to the microsecond."""
-        moment = self._clock()
-        second = int(moment)
-        if second != self._second:
-            self._second = second
-            self._date = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-        return b"%b.%06dZ" % (self._date, int((moment - second) * 1e6))
 
 
 class LineHandler(logging.Handler):
@@ -140,7 +54,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _json_record(record: logging.LogRecord) -> bytes:
-    return _json_line(
+    return json_line(
         {
             "time": _moment(record.created),
             "level": record.levelname.lower(),
@@ -172,12 +86,3 @@ def _word(value: object) -> str:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _json_line(fields: Mapping[str, object]) -> bytes:
-    try:
-        return orjson.dumps(
-            fields, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-        )
-    except TypeError:  # half a character, or a number beyond 64 bits; a caller may send either
-        return json.dumps(fields, default=str).encode() + b"\n"

@@ -1,6 +1,7 @@
 """Everything that is counted, in one table, and where each number comes from.
 
-Names are `headway_<what>_<unit>`; labels have few values, never a request id, a tenant or a path.
+Names are `headway_<what>_<unit>`; labels have few values, never a request id or a path; of models and
+tenants there are so many and the others together.
 A request only adds to plain numbers (`router.counters`); they become text when somebody scrapes.
  All state is changed here, in methods that never await.
 """
@@ -75,12 +76,18 @@ PREDICTION_BOUND = Family("headway_prediction_bound_ratio", _G, "What nine in te
 PREDICTED_PREFILL = Family("headway_predicted_prompt_token_seconds", _G, "What reading one prompt token is taken to cost.", ("pool",), "seconds")
 PREDICTED_STEP = Family("headway_predicted_step_seconds", _G, "What one step of an idle engine is taken to cost.", ("pool",), "seconds")
 CONNECTIONS = Family("headway_open_connections", _G, "Open connections, to callers and to engines.", ("side",))
+TASKS = Family("headway_tasks", _G, "Tasks of the event loop: the router's own work, and connections that are being made.")
 LOG_LINES_LOST = Family("headway_log_lines_lost", _C, "Log lines dropped because their target could not keep up.", ("log",))
 REPLICAS = Family("headway_replicas", _G, "Routers that share the fleet, this one included.")
 REPLICA_MODE = Family("headway_replica_mode", _G, "1 for how this router stands with the others: joining, shared or alone.", ("replica", "mode"))
 REPLICA_EXCHANGES = Family("headway_replica_exchanges", _C, "Exchanges with the board, by whether it answered.", ("outcome",))
 REPLICA_EXCHANGE = Family("headway_replica_exchange_seconds", _G, "What the last exchange with the board took.", (), "seconds")
 BULK_PERMITS = Family("headway_bulk_permits", _G, "Bulk requests that this router may have at an endpoint.", ("endpoint",))
+AUTH_FAILURES = Family("headway_auth_failures", _C, "Requests that no key opened the router for.", ("reason",))
+LIMITED = Family("headway_limited", _C, "Requests over a limit of their key or tenant.", ("kind",))
+LOWERED = Family("headway_class_lowered", _C, "Requests for a class above their caller's highest.")
+TENANT_REQUESTS = Family("headway_tenant_requests", _C, "Requests of holders of keys that have ended.", ("tenant",))
+TENANT_TOKENS = Family("headway_tenant_tokens", _C, "Tokens of holders of keys, prompt and answer.", ("tenant",))
 BURN_RATE = Family("headway_slo_burn_rate_ratio", _G, "Share of requests that missed their targets, over the share that may; with administration.", ("class", "window"), "ratio")
 VARIANT_REQUESTS = Family("headway_variant_requests", _C, "Requests that a variant of a model served, by how they ended; with administration.", ("model", "variant", "outcome"))
 COPIES = Family("headway_copies_in_flight", _G, "Copies of requests under way at a model's shadow.", ("model",))
@@ -93,7 +100,8 @@ READ: Final = (
     *(COPIES, COPIES_DROPPED, TRANSITIONS),
     *(ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
-    *(CONNECTIONS, LOG_LINES_LOST, BUILD),
+    *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),
+    *(AUTH_FAILURES, LIMITED, LOWERED, TENANT_REQUESTS, TENANT_TOKENS),
     *(REPLICAS, REPLICA_MODE, REPLICA_EXCHANGES, REPLICA_EXCHANGE, BULK_PERMITS),
 )
 

@@ -1,5 +1,6 @@
 """How things stand: what the site tells of the fleet, and what a scrape reads of it."""
 
+import asyncio
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -87,6 +88,7 @@ def read_at_scrape(metrics: Metrics, door: Door, logs: Mapping[str, LineWriter])
         lambda: [((m,), float(each.dropped)) for m, each in door.dispatcher.copies.items()],
     )
     metrics.read(families.CONNECTIONS, lambda: _connections(door))
+    metrics.read(families.TASKS, lambda: [((), float(len(asyncio.all_tasks())))])
     metrics.read(families.BUILD, lambda: [((headway_version(), platform.python_version()), 1.0)])
     metrics.read(
         families.LOG_LINES_LOST,

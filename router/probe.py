@@ -7,6 +7,7 @@ the same moment.
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Final
 import httpx
 
 from engines.engine import Discovery, Engine, EngineLoad, Kind
+from router.networks import Networks
 from router.settings import Probes
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ class Target:
     """Without a slash at its end."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with every probe: credentials."""
+    networks: Networks | None = None
+    """Where it has to be; None: anywhere."""
+    server_name: str | None = None
+    """Whom its certificate must name; None: the URL's host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Prober:
             # Uncompressed: the text is short-lived and the loop's time is not.
             headers={"accept-encoding": "identity", **target.headers},
             verify=certificates,
-            timeout=None,  # noqa: S113 -- `_Watch.ask` has one for the whole exchange
+            timeout=None,  # noqa: S113 # nosec B113 # `_Watch.ask` has one for the whole exchange
             limits=httpx.Limits(keepalive_expiry=engine.traits.keep_alive_s),
             trust_env=False,  # no proxy stands between a router and its engines
         )
@@ -209,21 +215,49 @@ class _Watch:
     async def _ask(self, path: str) -> bytes:
         """Return the body of a 2xx answer; raises `ProbeFailed`."""
         limit_s = self._times.timeout_s
-        body = bytearray()
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                self._client.stream("GET", self._target.url + path) as answer,
-            ):
-                async for chunk in answer.aiter_raw():
-                    body += chunk
-                    if len(body) > MAX_ANSWER_BYTES:
-                        raise ProbeFailed(f"{path} answers more than {MAX_ANSWER_BYTES} bytes")
+            async with asyncio.timeout(limit_s):
+                *others, last = await self._ways(path)
+                for way in others:
+                    with contextlib.suppress(httpx.ConnectError):
+                        return await self._read(path, way)
+                return await self._read(path, last)
         except TimeoutError:
             raise ProbeFailed(f"{path} gave no answer in {limit_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             reason = f"{type(error).__name__}: {error}".removesuffix(": ")
             raise ProbeFailed(f"{path}: {reason}") from error
+
+    async def _read(self, path: str, way: "_Way") -> bytes:
+        """Ask one way; raises `ProbeFailed` or what httpx does."""
+        body = bytearray()
+        asked = self._client.stream("GET", way.url, headers=way.headers, extensions=way.extensions)
+        async with asked as answer:
+            async for chunk in answer.aiter_raw():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ProbeFailed(f"{path} answers more than {MAX_ANSWER_BYTES} bytes")
         if not answer.is_success:
             raise ProbeFailed(f"{path} answered {answer.status_code}")
         return bytes(body)
+
+    async def _ways(self, path: str) -> "list[_Way]":
+        """Return how to ask for a path: where not all is allowed, of addresses that are."""
+        target = self._target
+        url = httpx.URL(target.url + path)
+        named = {"sni_hostname": target.server_name or url.host}
+        if target.networks is None:
+            return [_Way(url, extensions=named)]
+        port = url.port or (443 if url.scheme == "https" else 80)
+        host = {"host": url.netloc.decode("ascii")}
+        addresses = await target.networks.addresses(url.host, port)
+        return [_Way(url.copy_with(host=each), host, named) for each in addresses]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A URL, and what a name for its host would otherwise have said."""
+
+    url: httpx.URL
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict)

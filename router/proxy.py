@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 from engines.engine import Engine, Fault, FaultKind, Question, Route, TokenUsage
 from engines.sse import data_of, last_events, split
 from policies.admission import shutting_down
+from policies.classify import Why
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
+from router.access.gate import LOWERED, Stay
 from router.answer import Outcome, Phases, Placement, receipt, routing_lines
 from router.attempt import Attempt
 from router.continuation import Seams, may_continue
@@ -41,6 +43,8 @@ MARKED = frozenset({Route.CHAT, Route.COMPLETIONS})
 LEFT = 499
 """What the log says of a caller that left before its answer was complete (nginx's convention)."""
 _NO_USAGE = TokenUsage()
+# A member looked up on its class costs more than a name of this module.
+CEILING = Why.CEILING
 
 
 @dataclass(init=False, slots=True)
@@ -99,9 +103,19 @@ class Exchange:
         "reported_events",
         "request",
         "router_s",
+        "stay",
     )  # fmt: skip
 
-    def __init__(self, door: "Door", caller: Inbound, request: Incoming, intake: Intake) -> None:
+    def __init__(
+        self,
+        door: "Door",
+        caller: Inbound,
+        request: Incoming,
+        intake: Intake,
+        stay: Stay | None = None,
+    ) -> None:
+        self.stay = stay
+        """What it has taken of its caller's limits, until it ends; None where nothing is counted."""
         self._door = door
         self._caller = caller
         self.request = request
@@ -174,6 +188,7 @@ class Exchange:
             extra=prepared.headers,
             request_id=self.intake.request_id.encode(),
             length=len(prepared.body),
+            hops=self._caller.is_trusted,
         )
         attempt.ask(head, now)
         if self.attempts == 1:
@@ -203,7 +218,7 @@ class Exchange:
         now = door.clock()
         if kind is FailureKind.REJECTED:
             door.dispatcher.ended(flight, Ending.REJECTED, now)
-            problem = declined.failed(fault, callers_key=not attempt.endpoint.has_key)
+            problem = declined.failed(fault, callers_key=not attempt.endpoint.keeps_key)
             self._finish_with(problem, self._end_of(flight, Ending.REJECTED, problem.status))
         else:
             door.note_failure(attempt, kind, fault)
@@ -333,7 +348,7 @@ class Exchange:
             return
         self._break_off(attempt, declined.engine_lost(detail))
         self._give_back(Ending.FAILED)
-        outcome = self._outcome(attempt, _NO_USAGE)
+        outcome = self._outcome(attempt, self._seen(attempt))
         self._end(
             self._end_of(flight, Ending.FAILED, attempt.head.status, outcome), keep_alive=False
         )
@@ -413,6 +428,8 @@ class Exchange:
             (b"x-request-id", self.intake.request_id.encode()),
             (b"x-sla-class", end.sla_class.encode()),
         ]
+        if self.stay is not None and self._door.gate is not None:
+            ours += errors.pairs(self._door.gate.told(self.stay, self.request.arrived))
         self._caller.answer(
             problem.status,
             ours + errors.headers(problem),
@@ -424,12 +441,14 @@ class Exchange:
     def _break_off(self, attempt: Attempt, problem: errors.Problem) -> None:
         """End a begun answer with an error that the caller cannot take for an end."""
         transport = self._caller.transport
-        if not attempt.in_events or attempt.torn:
+        if attempt.torn or not (attempt.in_events or self._seams is not None):
             transport.abort()
             return
         relay = self._relay
         by_payload = RECHUNKED if relay is AS_IT_CAME else relay
-        whole = by_payload.part(b"", (attempt.take_whole_events(),))
+        # The rest of a stream that broke off before may have come as no stream.
+        held = attempt.take_whole_events() if attempt.in_events else b""
+        whole = by_payload.part(b"", (held,))
         event = errors.event(problem, anthropic=self.route in ANTHROPIC)
         transport.write(self._head + whole + relay.event(event) + relay.abandon)
         self._head = b""
@@ -470,10 +489,12 @@ class Exchange:
             attempt.drop()
         self._give_back(Ending.ABANDONED)
         if flight is not None:
-            outcome = None if attempt is None else self._outcome(attempt, _NO_USAGE)
+            outcome = None if attempt is None else self._outcome(attempt, self._seen(attempt))
             self._door.note_end(self._end_of(flight, Ending.ABANDONED, LEFT, outcome))
         elif ticket is not None:
             self._door.note_end(End(self, Ending.ABANDONED, LEFT, ticket.ask.sla_class))
+        else:
+            self._door.settle(self, None, None, None)
 
     def pause_writing(self) -> None:
         """See `wire.inbound.Exchange`."""
@@ -549,7 +570,7 @@ class Exchange:
             self._give_back(Ending.ABANDONED)
             if begun:
                 self._break_off(attempt, problem)
-                outcome = self._outcome(attempt, _NO_USAGE)
+                outcome = self._outcome(attempt, self._seen(attempt))
                 end = self._end_of(flight, Ending.FAILED, attempt.head.status, outcome)
                 self._end(end, keep_alive=False)
             else:
@@ -622,9 +643,18 @@ class Exchange:
                     self.intake.request_id, placement, phases, show_routing=self._door.show_routing
                 ),
                 framing,
+                b"" if self.stay is None else self._limits_told(self.stay, attempt.flight),
                 b"\r\n" if self.request.keep_alive else b"connection: close\r\n\r\n",
             )
         )
+
+    def _limits_told(self, stay: Stay, flight: Flight) -> bytes:
+        """Return the lines that tell a caller with a key of its limits."""
+        gate = self._door.gate
+        if gate is None:
+            return b""
+        lines = gate.told(stay, self.request.arrived)
+        return lines + LOWERED if flight.ask.why is CEILING else lines
 
     def _placement(self, flight: Flight) -> Placement:
         plan = flight.endpoint.plan
@@ -637,6 +667,13 @@ class Exchange:
             flight.queued_s,
             waited_s + flight.predicted_first_token_s,
         )
+
+    def _seen(self, attempt: Attempt) -> TokenUsage:
+        """Return what was seen of an answer that has no end: nobody is served for nothing."""
+        if not attempt.in_events:
+            return _NO_USAGE
+        usage = TokenUsage(None, attempt.events, None)
+        return usage if self._seams is None else self._seams.counted(usage)
 
     def _usage(self, attempt: Attempt, tail: bytes) -> TokenUsage:
         """Return the token counts as the engine told them, or as the events count them."""

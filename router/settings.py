@@ -15,8 +15,10 @@ from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
 from policies.facts import Profile, SlaClass
+from policies.keys import Allowance
 from router.log import Style
-from router.urls import engine_url, redis_url
+from router.networks import PRIVATE, as_network
+from router.urls import engine_url, network, redis_url
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -81,6 +83,27 @@ class Limits:
     none: never."""
 
 
+class TlsVersion(StrEnum):
+    """The oldest that is spoken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class CallersTls:
+    """What callers are shown; files are PEM, and loaded again when they change."""
+
+    cert_file: File
+    """The router's certificate, and those between it and its authority."""
+    key_file: File
+    """Its key, without a password."""
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+    """The oldest version that is spoken."""
+    client_ca_file: File | None = None
+    """Authorities by whom callers must be certified; none: callers show no certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where callers are heard, and what is written down of them."""
@@ -101,6 +124,8 @@ class Server:
     """How they are written."""
     limits: Limits = Limits()
     """What a caller may take."""
+    tls: CallersTls | None = None
+    """HTTPS, on administration's own port as well; none: HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +195,9 @@ class Admin:
     """Share of requests that should meet their targets; burn rates are told against it."""
     recorded_requests: Annotated[int, Ge(1)] = 10_000
     """Ended requests that are remembered: for lists, explanations and dry runs. No prompt is."""
+    allowed_networks: tuple[Annotated[str, AfterValidator(as_network)], ...] = PRIVATE
+    """Where an endpoint may be that is registered at run time, checked again whenever it is looked
+    up; link-local addresses and the like never are. Those of this file may be anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +225,80 @@ class State:
     """Made if it is not there."""
 
 
+class AboveClass(StrEnum):
+    """What becomes of a request for a class above the caller's highest."""
+
+    LOWER = "lower"
+    """It is served as the highest, and the answer says so."""
+    REFUSE = "refuse"
+    """It is refused, 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """Tokens of an identity provider, beside keys; needs the package's extra `jwt`."""
+
+    issuer: Text
+    """What `iss` must be."""
+    audience: Text
+    """What `aud` must hold."""
+    jwks_file: File | None = None
+    """Holds the provider's public keys; read again when it has changed."""
+    jwks_url: Annotated[str, AfterValidator(engine_url)] | None = None
+    """Or where they are fetched, every five minutes and when a key is not among them."""
+    algorithms: Annotated[tuple[Text, ...], Len(1)] = ("RS256", "ES256", "EdDSA")
+    """Signatures that are trusted; none with a shared secret."""
+    leeway_s: Annotated[float, Ge(0)] = 30.0
+    """By how much clocks may differ."""
+    tenant_claim: Text = "sub"
+    """Whose value is the tenant."""
+    class_claim: Text | None = None
+    """Whose value is the highest class; none: `highest_class` for all."""
+    highest_class: SlaClass = SlaClass.STANDARD
+    """Of tokens that do not say."""
+    models: Annotated[tuple[Text, ...], Len(1)] = ("*",)
+    """What holders of a token may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what; present: callers need a key."""
+
+    open: bool = False
+    """True: whoever reaches the router may use it, as who it says that it is."""
+    above_class: AboveClass = AboveClass.LOWER
+    """What becomes of a request for a class above the caller's highest."""
+    pepper_file: File | None = None
+    """Holds a secret that digests of keys are made with, the same for all replicas; none: the
+    environment variable HEADWAY_ACCESS_PEPPER, if set. Another one makes every key void."""
+    trusted_proxies: tuple[Annotated[str, AfterValidator(network)], ...] = ()
+    """Networks whose `X-Forwarded-*`, `Forwarded` and `X-Real-IP` go on to engines; all others'
+    are dropped."""
+    tenants: Mapping[Name, Allowance] = field(default_factory=dict)
+    """What each tenant may use with all of its keys together; none: no more than the keys say."""
+    max_tenants: Annotated[int, Ge(1)] = 64
+    """Tenants with metrics of their own; those beyond are counted as "other"."""
+    jwt: Jwt | None = None
+    """Tokens of an identity provider; none: keys alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How engines' certificates are checked, where their URL is https."""
+    """How engines and the router know each other, where a URL is https.
+
+    Files are PEM, and loaded again when they change.
+    """
 
     verify: bool = True
     """False: anybody may answer in the engine's place."""
     ca_file: File | None = None
-    """Authorities to trust, PEM; none: the system's."""
+    """Authorities to trust; none: the system's."""
+    cert_file: File | None = None
+    """The certificate that the router shows; none: it shows none."""
+    key_file: File | None = None
+    """Its key, without a password; none: it is in `cert_file`."""
+    server_name: Text | None = None
+    """Whom an engine's certificate must name; none: the URL's host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +325,8 @@ class Endpoint:
     """The environment variable that holds the key to send."""
     api_key_file: File | None = None
     """Or the file that does."""
+    tls: Tls | None = None
+    """Where this one differs from its pool; left out: as the pool says."""
     labels: Mapping[Text, str] = field(default_factory=dict)
     """Anything that helps people: rack, region, card."""
 

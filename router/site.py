@@ -3,9 +3,10 @@
 A Starlette application for all that is not inference. Errors have the same shape as everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from time import monotonic
 from typing import Final, Protocol, cast
 
 import orjson
@@ -19,11 +20,14 @@ from starlette.routing import Route as Path
 from starlette.types import Lifespan
 
 from engines.engine import Route
+from router.access.gate import Gate
+from router.access.keyring import Failure
 from router.declined import unknown_model
 from router.errors import Problem, body, headers, internal, no_such_path, wrong_method
 from router.exposition import exposition
 from router.metrics import Metrics
 from router.version import headway_version
+from router.wire.heads import RequestHead
 
 INFERENCE: Final = frozenset(map(str, Route))
 
@@ -74,7 +78,7 @@ class Fleet(Protocol):
         ...
 
 
-def site(
+def site(  # noqa: PLR0913 # all that the pages tell of
     fleet: Fleet,
     metrics: Metrics,
     *,
@@ -82,21 +86,24 @@ def site(
     beside: CollectorRegistry | None = None,
     more: Sequence[BaseRoute] = (),
     lifespan: Lifespan[Starlette] | None = None,
+    gate: Gate | None = None,
+    clock: Callable[[], float] = monotonic,
 ) -> Starlette:
     """Return the application.
 
     `started_at_s` (since 1970) is what `/v1/models` says of each model's creation; `beside` is
     scraped with `metrics`; `more` are routes of other parts of the router; `lifespan` runs around
-    all requests.
+    all requests. `gate`: lists only the models that the caller's key is good for; None: all, to all.
     """
     pages = _Pages(fleet, metrics, started_at_s, beside)
+    guarded = _Guarded(pages, gate, clock)
     routes: list[BaseRoute] = [
         Path("/", pages.root),
         Path("/healthz", pages.healthz),
         Path("/readyz", pages.readyz),
         Path("/metrics", pages.metrics),
-        Path("/v1/models", pages.models),
-        Path("/v1/models/{id:path}", pages.model),
+        Path("/v1/models", guarded.models),
+        Path("/v1/models/{id:path}", guarded.model),
         *more,
     ]
     refusals = _Refusals(routes)
@@ -171,15 +178,14 @@ class _Pages:
         content_type, text = await exposition(self._metrics, accept, self._beside)
         return Response(text, headers={"content-type": content_type})
 
-    async def models(self, _: Request) -> Response:
-        """List every model of every pool."""
-        cards = [self._card(model) for model in self._fleet.models()]
+    def models(self, may_use: Callable[[str], bool]) -> Response:
+        """List the models of every pool that a caller may use."""
+        cards = [self._card(each) for each in self._fleet.models() if may_use(each.id)]
         return _json({"object": "list", "data": cards})
 
-    async def model(self, request: Request) -> Response:
+    def model(self, name: str, may_use: Callable[[str], bool]) -> Response:
         """Describe one model; its name may hold slashes."""
-        models = {model.id: model for model in self._fleet.models()}
-        name = request.path_params["id"]
+        models = {model.id: model for model in self._fleet.models() if may_use(model.id)}
         if name not in models:
             return _answer(unknown_model(name, models))
         return _json(self._card(models[name]))
@@ -193,6 +199,37 @@ class _Pages:
             "max_model_len": model.max_context_tokens,
             "pools": model.pools,
         }
+
+
+class _Guarded:
+    """The answers for holders of keys, where keys are on."""
+
+    def __init__(self, pages: _Pages, gate: Gate | None, clock: Callable[[], float]) -> None:
+        self._pages = pages
+        self._gate = gate
+        self._clock = clock
+
+    async def models(self, request: Request) -> Response:
+        """List models."""
+        may_use = self._entitled(request)
+        return may_use if isinstance(may_use, Response) else self._pages.models(may_use)
+
+    async def model(self, request: Request) -> Response:
+        """Describe one."""
+        may_use = self._entitled(request)
+        if isinstance(may_use, Response):
+            return may_use
+        return self._pages.model(request.path_params["id"], may_use)
+
+    def _entitled(self, request: Request) -> Callable[[str], bool] | Response:
+        if self._gate is None:
+            return lambda _: True
+        head = RequestHead()
+        head.headers = request.headers.raw
+        shown = self._gate.identify(head, self._clock())
+        if isinstance(shown, Failure):
+            return _answer(self._gate.refusal(shown))
+        return shown.holder.may_use
 
 
 class _Refusals:

@@ -37,7 +37,7 @@ class Child:
         self.module = module
         self.log_path = log_path
         with log_path.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+            self._process = subprocess.Popen(  # noqa: S603 # nosec B603 # our own interpreter and modules
                 [sys.executable, "-m", "engines.launch.child", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=log,

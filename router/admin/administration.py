@@ -16,11 +16,13 @@ from starlette.routing import BaseRoute
 
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router.access.desk import Desk
 from router.admin.audit import Audit
 from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
-from router.admin.fleet_document import FleetPlan, read_fleet, write_fleet
+from router.admin.fleet_document import FleetPlan, out_of_bounds, read_fleet, write_fleet
+from router.admin.keys_api import KeysApi
 from router.admin.ledger import Ledger
 from router.admin.live import Live, tell_metrics
 from router.admin.openapi import openapi
@@ -35,20 +37,22 @@ from router.admin.revisions import MemoryStore, NotStored, Revision, Store
 from router.admin.traffic_api import TrafficApi
 from router.admin.variants_api import VariantsApi
 from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment, shown
-from router.config import Config
+from router.config import Config, unusable_certificates
 from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
 from router.door import Door
 from router.overview import Overview
-from router.replicas.redis import connect, end
+from router.replicas.ending import end
+from router.replicas.redis import connect
 from router.settings import Admin, Pool
+from router.tls import Certificates
 
 logger = logging.getLogger("headway.admin")
+LAST_ANSWERS_S: Final = 1
+"""How long an own port's answers may go on once the router is told to stop."""
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
 LISTENS_S: Final = 0.01
-STOPS_S: Final = 3.0
-"""How long its own port may take to be let go of."""
 REDIS_LIMIT_S: Final = 2.0
 """How long Redis may take to store a change."""
 
@@ -59,6 +63,8 @@ class Subject(Protocol):
     config: Config
     door: Door
     overview: Overview
+    certificates: Certificates | None
+    access: Desk
 
     def adopt_policy(self, policy: Policy) -> None:
         """Route by another policy from here on."""
@@ -129,7 +135,6 @@ class Administration:
             *page_routes(),
         ]
         self._listening: _Listener | None = None
-        self._listens: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -153,8 +158,8 @@ class Administration:
         if self._redis is not None:
             self._tasks.append(group.create_task(self._follow()))
         if self.has_own_port:
-            self._listening = _Listener(self._app(), self.settings, self._subject.config)
-            self._listens = group.create_task(self._listening.serve())
+            self._listening = _Listener(self._app(), self.settings, self._subject)
+            group.create_task(self._listening.serve())
 
     async def _take_up(self, ledger: Ledger[Any]) -> None:
         """Take up what is stored; a Redis that is away must not keep a router from starting."""
@@ -170,10 +175,9 @@ class Administration:
         """Let go of everything."""
         self.live.close()
         self._policy_api.close()
-        if self._listening is not None and self._listens is not None:
+        if self._listening is not None:
+            # Not cancelled: it has to close what it listens on.
             self._listening.should_exit = True
-            await asyncio.wait([self._listens], timeout=STOPS_S)
-            await end(self._listens)
         for task in self._tasks:
             await end(task)
         if self._redis is not None:
@@ -189,6 +193,7 @@ class Administration:
             *VersionsApi(self.policy, "/policy", "the policy").operations(),
             *fleet.operations(),
             *VersionsApi(self.fleet, "/fleet", "the fleet").operations(),
+            *KeysApi(self._subject.access.office, self._wall_clock).operations(),
             *TrafficApi(door, self.recent, self.live).operations(),
             *VariantsApi(self.live).operations(),
             Operation("GET", "/openapi.json", "This interface, as OpenAPI", self._openapi, OBJECT),
@@ -215,8 +220,13 @@ class Administration:
         plan = read_fleet(document)
         secrets = SecretReader(self._environ)
         secrets.read(plan.pools, None, None)
-        if secrets.flaws:
-            raise ConfigError("", secrets.flaws)
+        flaws = [
+            *secrets.flaws,
+            *out_of_bounds(plan, self._subject.config),
+            *unusable_certificates(plan.pools),
+        ]
+        if flaws:
+            raise ConfigError("", flaws)
         return plan
 
     def _adopt_policy(self, policy: Policy) -> None:
@@ -302,17 +312,20 @@ class Administration:
 class _Listener(uvicorn.Server):
     """Administration's own port."""
 
-    def __init__(self, app: Starlette, settings: Admin, config: Config) -> None:
+    def __init__(self, app: Starlette, settings: Admin, subject: Subject) -> None:
+        certificates = subject.certificates
+        context = None if certificates is None else certificates.context
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host or config.server.host,
+                host=settings.host or subject.config.server.host,
+                ssl_context_factory=None if context is None else lambda *_: context,
                 port=settings.port or 0,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
             )
         )
 

@@ -4,14 +4,17 @@ Every change is a function from one document to the next; what comes out is read
 the configuration file would be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from router.admin.pointers import patched
-from router.config import read_pools, write_pools
+from router.config import Config, read_pools, write_pools
 from router.document import ConfigError, Flaw, unknown
+from router.document import place as path_of
+from router.networks import Networks
 from router.settings import Pool
 
 FIXED: Final = frozenset({"id", "engine", "url"})
@@ -40,6 +43,19 @@ def read_fleet(document: Mapping[str, Any]) -> FleetPlan:
     pools = read_pools(document["pools"])
     ids = {endpoint.id for pool in pools for endpoint in pool.endpoints}
     return FleetPlan(pools, frozenset(document["draining"]) & ids)
+
+
+def out_of_bounds(plan: FleetPlan, config: Config) -> Iterator[Flaw]:
+    """Yield the endpoints that are where only the configuration file may put one."""
+    if config.admin is None:
+        return
+    networks = Networks(config.admin.allowed_networks)
+    own = {(each.id, each.url) for pool in config.pools for each in pool.endpoints}
+    for number, pool in enumerate(plan.pools):
+        for index, endpoint in enumerate(pool.endpoints):
+            why = networks.literal_refusal(urlsplit(endpoint.url).hostname or "")
+            if why is not None and (endpoint.id, endpoint.url) not in own:
+                yield Flaw(path_of(("pools", number, "endpoints", index, "url")), why)
 
 
 def write_fleet(plan: FleetPlan) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _REFUSALS: Final = {
 }
 _NAMES: Final = {
     "name": "A pool's name",
-    "id": "An endpoint's id, or a request's",
+    "id": "An endpoint's id, a request's, or a key's",
     "version": "A version of the document",
 }
 

@@ -16,6 +16,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import errors
+from router.access.office import NoSuchKey
+from router.access.store import KeysNotKept, Overtaken
 from router.admin.fleet_document import NoSuch, Refused
 from router.admin.ledger import Stale, UnknownVersion
 from router.admin.live import TooManyWatch
@@ -185,6 +187,9 @@ _MEANT: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Refused: (409, "conflict"),
     Stale: (412, "version_mismatch"),
     NotStored: (503, "not_stored"),
+    NoSuchKey: (404, "not_found"),
+    Overtaken: (409, "conflict"),
+    KeysNotKept: (503, "not_stored"),
     TooManyWatch: (503, "too_many_watchers"),
 }
 

@@ -16,13 +16,14 @@ from time import time as wall_clock  # noqa: TID251 # for what people and other 
 
 from engines.registry import ENGINES
 from router import proxy
+from router.access_log import AccessLog
 from router.app import Router, server
 from router.cli.workers import Workers, listeners
 from router.config import Config, load, read_secrets
 from router.credentials import Secrets
 from router.document import ConfigError
 from router.lines import STANDARD_ERROR, STANDARD_OUTPUT, LineWriter
-from router.log import AccessLog, start_logging
+from router.log import start_logging
 
 USUAL_FILES = (Path("headway.toml"), Path("/etc/headway/headway.toml"))
 _M_TRIM_THRESHOLD = -1

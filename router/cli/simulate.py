@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scrape", type=float, default=USUAL.scrape_s, help="interval between gauges, s"
     )
     parser.add_argument(
+        "--replicas",
+        type=int,
+        default=USUAL.replicas,
+        help="routers that share the fleet and tell each other what they have; 1 by default",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         default=1,
@@ -97,6 +103,8 @@ def _grid(args: argparse.Namespace) -> Grid:
     fleet, workload = load_fleet(args.fleet), workload_of(args)
     if not args.scrape > 0:
         raise ValueError(f"--scrape must be more than 0 s, not {args.scrape:g}")
+    if args.replicas < 1:
+        raise ValueError(f"--replicas must be 1 or more, not {args.replicas}")
     ids = [member.plan.id for member in fleet.members]
     for fault in workload.faults:
         if fault.endpoint not in ids:
@@ -110,7 +118,7 @@ def _grid(args: argparse.Namespace) -> Grid:
         workload,
         [nominal_rate(workload)] if args.rate is None else rates(args.rate),
         range(args.seed, args.seed + args.seeds),
-        Conditions(scrape_s=args.scrape),
+        Conditions(scrape_s=args.scrape, replicas=args.replicas),
     )
 
 

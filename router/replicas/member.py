@@ -5,7 +5,8 @@ bounded in time. What was heard last stands until the next; after a second witho
 alone and keeps to its share of every cap.
 
 All state is changed here, in methods that never await but for `run` and `leave`, which only call
-them.
+them. An exchange is `say`, and then `hear` or `missed`; it costs CPU twenty times a second, beside
+the requests, so it is written to be quick.
 """
 
 import asyncio
@@ -19,8 +20,10 @@ from engines.engine import EngineLoad
 from policies.dispatcher import Dispatcher
 from policies.fleet import EndpointState, Others
 from router.replicas.board import Board, BoardFailed, Claim, View, Word
+from router.replicas.experience import Experience
 from router.replicas.shares import permits_wanted, reader, room, share
-from router.replicas.word import Mode, Reading, Said, Work, read, written
+from router.replicas.sums import NOTHING_THERE, Sum, added_up
+from router.replicas.word import NO_WORK, NOTHING, Mode, Reading, Said, Work, read, written
 
 logger = logging.getLogger("headway")
 
@@ -34,14 +37,16 @@ STALE_S: Final = 1.0
 """What was heard stands so long. Less than half a life, so that a permit is never used after the
 board took it back."""
 CAUTION_S: Final = 30.0
-"""A replica that is alone takes up its share of bulk permits that it did not hold only after this:
-until then others may still use them."""
+"""A replica that is alone takes up its share of bulk permits that others held only after this:
+until then they may still use them."""
 TURN_S: Final = 0.05
 """Bulk that waited less long than another replica's by no more than this may pass it."""
 READING_LIFE_S: Final = 3.0
 """Gauges that a replica read for all, and that are older, are no gauges."""
 CLOCK_DRIFT: Final = 1.02
 """By how much a slower exchange than the quickest seen may tell the board's time, grown each time."""
+
+NOBODY_WAITS: Final = (None, 0)
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -79,6 +84,7 @@ class Member:
         """The board gives no permits away at present."""
         self._board = board
         self._dispatcher = dispatcher
+        self._experience = Experience(dispatcher)
         self._host = host
         self._clock = clock
         self._pump = pump
@@ -88,8 +94,10 @@ class Member:
         self._held: dict[str, int] = {}
         """Bulk permits by endpoint id."""
         self._texts: dict[str, tuple[bytes, Said]] = {}
-        self._first: dict[str, float] = {}
-        """When the first bulk request of the others began to wait, by endpoint, our clock."""
+        self._sums: dict[str, Sum] = {}
+        """What the others have together, by endpoint; empty while this one is alone."""
+        self._is_reader: dict[str, bool] = {}
+        """Whether this replica reads an endpoint's gauges for all, as far as worked out."""
         self._readings: dict[str, Reading] = {}
         """The newest by endpoint id, whoever read it."""
         self._number = 0
@@ -109,11 +117,14 @@ class Member:
         """Bulk requests that this replica may have, by endpoint id."""
         return self._held
 
+    def begin(self, now: float) -> None:
+        """Hold bulk back until the board was heard: nothing is known of others'."""
+        for endpoint in self._dispatcher.endpoints.values():
+            self._dispatcher.heard(endpoint.id, Others(bulk_permits=0), now)
+
     async def run(self) -> None:
         """Take part until cancelled."""
-        for endpoint in self._dispatcher.endpoints.values():
-            # Until the board was heard nothing is known of others' bulk.
-            self._dispatcher.heard(endpoint.id, Others(bulk_permits=0), self._clock())
+        self.begin(self._clock())
         while True:
             began = self._clock()
             try:
@@ -133,62 +144,80 @@ class Member:
             logger.debug("replicas: left without a word", exc_info=True)
 
     async def _exchange(self, began: float) -> None:
-        word = self._say(began)
+        word = self.say(began)
         self.exchanges += 1
         try:
             async with asyncio.timeout(LIMIT_S):
                 view = await self._board.exchange(word)
         except TimeoutError:
-            self._missed(f"no answer within {LIMIT_S:g} s")
+            self.missed(f"no answer within {LIMIT_S:g} s")
         except BoardFailed as failure:
-            self._missed(str(failure))
+            self.missed(str(failure))
         else:
-            self._hear(view, began)
+            self.hear(view, began)
 
     # speaking
 
-    def _say(self, now: float) -> Word:
+    def say(self, now: float) -> Word:
         """Return what is to be told, and hold no more permits than it says."""
         self._number += 1
         waiting = self._dispatcher.waiting_bulk()
         work: dict[str, Work] = {}
         claims: dict[str, Claim] = {}
-        for endpoint in self._dispatcher.endpoints.values():
-            first, count = waiting.get(endpoint.id, (None, 0))
-            work[endpoint.id] = self._work(endpoint, first)
-            claims[endpoint.id] = claim = self._claim(endpoint, first, count)
-            if claim.keep < self._held.get(endpoint.id, 0):
-                self._hold(endpoint, claim.keep, now)
-        self._held = {name: held for name, held in self._held.items() if name in claims}
+        down: list[str] = []
+        held: dict[str, int] = {}
+        for name, endpoint in self._dispatcher.endpoints.items():
+            first, count = waiting.get(name, NOBODY_WAITS)
+            own = endpoint.own_held
+            done = self._work(endpoint, own, first)
+            if done != NO_WORK:
+                work[name] = done
+            claims[name] = claim = self._claim(endpoint, own[2], first, count)
+            held[name] = self._held.get(name, 0)
+            if claim.keep < held[name]:
+                held[name] = claim.keep
+                self._lower(endpoint, claim.keep, now)
+            if not endpoint.health.hopeful:
+                down.append(name)
+        self._held = held
+        self._experience.say(now)
         self.said = Said(
             host=self._host,
             mode=self.mode,
             waiting=self._waiting(),
-            work={name: each for name, each in work.items() if each != Work()},
-            permits={name: held for name, held in self._held.items() if held},
-            down=tuple(
-                each.id for each in self._dispatcher.endpoints.values() if not each.health.hopeful
-            ),
-            readings={n: each for n, each in self._readings.items() if self._is_reader(n)},
+            work=work,
+            permits={name: count for name, count in held.items() if count},
+            down=tuple(down),
+            readings={n: each for n, each in self._readings.items() if self._reads_for_all(n)},
+            used=self._experience.used,
+            lessons=self._experience.lessons,
         )
         return Word(self.replica, self._number, written(self.said), claims)
 
-    def _work(self, endpoint: EndpointState, first: float | None) -> Work:
+    def _work(
+        self, endpoint: EndpointState, own: tuple[int, int, int], first: float | None
+    ) -> Work:
         others = endpoint.others
         return Work(
-            endpoint.own_held,
+            *own,
             endpoint.pending_prompt_tokens - others.pending_prompt_tokens,
             endpoint.kv_tokens - others.kv_tokens,
             None if first is None else first + self._offset_s,
         )
 
-    def _claim(self, endpoint: EndpointState, first: float | None, waiting: int) -> Claim:
-        in_use, cap = endpoint.own_held[2], endpoint.bulk_cap
-        theirs = self._first.get(endpoint.id, inf)
+    def _claim(
+        self, endpoint: EndpointState, in_use: int, first: float | None, waiting: int
+    ) -> Claim:
+        cap = endpoint.bulk_cap
+        theirs = self._first_waiting(endpoint.id)
         is_turn = theirs == inf if first is None else first <= theirs + TURN_S
         want = permits_wanted(in_use, waiting, cap, self.count, is_turn=is_turn and cap > 0)
         keep = max(in_use, min(self._held.get(endpoint.id, 0), want))
         return Claim(keep, max(keep, want), cap)
+
+    def _first_waiting(self, endpoint_id: str) -> float:
+        """Return the place of the first bulk of the others, by our clock."""
+        return self._sums.get(endpoint_id, NOTHING_THERE).first_waiting_s - self._offset_s
 
     def _waiting(self) -> tuple[int, int, int]:
         interactive, standard, bulk = self._dispatcher.waiting_by_rank
@@ -196,7 +225,8 @@ class Member:
 
     # hearing
 
-    def _hear(self, view: View, began: float) -> None:
+    def hear(self, view: View, began: float) -> None:
+        """Take in an answer; `began`: when what it answers was said."""
         now = self._clock()
         self.exchange_s = now - began
         self._heard_at = began
@@ -204,14 +234,18 @@ class Member:
         self._set_time(view.now_s, began, now)
         self.others = self._understood(view.texts)
         members = sorted({*view.texts, self.replica})
-        if self.mode is not Mode.SHARED or members != self._members:
+        changed = self.mode is not Mode.SHARED or members != self._members
+        if changed:
             self._members = members
+            self._is_reader.clear()
             self._become(Mode.SHARED)
-        self._first = self._first_waiting()
-        for endpoint in self._dispatcher.endpoints.values():
-            self._held[endpoint.id] = view.permits.get(endpoint.id, 0)
-            self._dispatcher.heard(endpoint.id, self._others_of(endpoint), now)
+        self._sums = added_up(self.others.values())
+        heard, permits = self._dispatcher.heard, view.permits
+        for name, endpoint in self._dispatcher.endpoints.items():
+            self._held[name] = held = permits.get(name, 0)
+            heard(name, self._others_of(endpoint, held), now)
         self._take_readings(now)
+        self._experience.hear(self.others.values(), now, at_once=changed)
         self._pump(now)
 
     def _set_time(self, board_s: float, began: float, now: float) -> None:
@@ -222,38 +256,29 @@ class Member:
             self._offset_s = board_s - 0.5 * (began + now)
 
     def _understood(self, texts: Mapping[str, bytes]) -> dict[str, Said]:
-        known = self._texts
-        self._texts = {
-            name: known[name] if name in known and known[name][0] == text else (text, read(text))
-            for name, text in texts.items()
-            if name != self.replica
-        }
+        known, self._texts = self._texts, {}
+        for name, text in texts.items():
+            if name != self.replica:
+                before_text, before = known.get(name, (b"", NOTHING))
+                said = before if text == before_text else read(text, before)
+                self._texts[name] = text, said
         return {name: said for name, (_, said) in self._texts.items()}
 
-    def _first_waiting(self) -> dict[str, float]:
-        first: dict[str, float] = {}
-        for said in self.others.values():
-            for name, work in said.work.items():
-                if work.first_waiting_s is not None:
-                    ours_s = work.first_waiting_s - self._offset_s
-                    first[name] = min(first.get(name, inf), ours_s)
-        return first
-
-    def _others_of(self, endpoint: EndpointState) -> Others:
-        works = [s.work[endpoint.id] for s in self.others.values() if endpoint.id in s.work]
-        interactive, standard, bulk = (sum(w.in_flight[rank] for w in works) for rank in range(3))
+    def _others_of(self, endpoint: EndpointState, permits: int) -> Others:
+        there = self._sums.get(endpoint.id, NOTHING_THERE)
+        interactive, standard, bulk = there.interactive, there.standard, there.bulk
         free = endpoint.plan.max_in_flight - endpoint.own_in_flight - interactive - standard - bulk
         return Others(
             (interactive, standard, bulk),
-            sum(work.pending_prompt_tokens for work in works),
-            sum(work.kv_tokens for work in works),
+            there.pending_prompt_tokens,
+            there.kv_tokens,
             room=room(free, self.count),
-            bulk_permits=self._held[endpoint.id],
-            bulk_before=self._first.get(endpoint.id, inf) + TURN_S,
+            bulk_permits=permits,
+            bulk_before=there.first_waiting_s - self._offset_s + TURN_S,
         )
 
-    def _hold(self, endpoint: EndpointState, permits: int, now: float) -> None:
-        self._held[endpoint.id] = permits
+    def _lower(self, endpoint: EndpointState, permits: int, now: float) -> None:
+        """Use fewer permits at an endpoint from here on."""
         # The room counts from here on: what has been taken of it since it was heard is taken.
         left = endpoint.slots - endpoint.in_flight
         others = replace(endpoint.others, bulk_permits=permits, room=max(0, left))
@@ -261,7 +286,8 @@ class Member:
 
     # being alone
 
-    def _missed(self, reason: str) -> None:
+    def missed(self, reason: str) -> None:
+        """Take in that there was no answer."""
         now = self._clock()
         self.failures += 1
         self.exchange_s = now - self._heard_at
@@ -269,7 +295,7 @@ class Member:
             return
         if self.mode is not Mode.ALONE:
             self._become(Mode.ALONE, reason)
-        self._first = {}
+        self._sums = {}
         for endpoint in self._dispatcher.endpoints.values():
             self._dispatcher.heard(endpoint.id, self._reckoned(endpoint, now), now)
         self._pump(now)
@@ -283,7 +309,7 @@ class Member:
         permits = share(endpoint.bulk_cap, self._members, self.replica, endpoint.id)
         # Nobody else can hold them where there is nobody else.
         if times and now - self._heard_at < CAUTION_S:
-            permits = min(permits, self._held.get(endpoint.id, 0))
+            permits = min(permits, max(self._held.get(endpoint.id, 0), self._unheld(endpoint)))
         self._held[endpoint.id] = permits
         return Others(
             (interactive, standard, bulk),
@@ -291,6 +317,18 @@ class Member:
             times * (endpoint.kv_tokens - theirs.kv_tokens),
             room=max(0, slots - endpoint.own_in_flight),
             bulk_permits=permits,
+        )
+
+    def _unheld(self, endpoint: EndpointState) -> int:
+        """Return the bulk permits that no other replica held when it was last heard.
+
+        None where none was ever heard. What was given away just before the board went silent is
+        not known here: so a cap may be overrun by that, as long as it runs.
+        """
+        if not self.others:
+            return 0
+        return endpoint.bulk_cap - sum(
+            said.permits.get(endpoint.id, 0) for said in self.others.values()
         )
 
     def _become(self, mode: Mode, reason: str = "") -> None:
@@ -306,7 +344,7 @@ class Member:
 
     def reads(self, endpoint_id: str) -> bool:
         """Tell whether this replica is to read an endpoint's gauges."""
-        if self.mode is not Mode.SHARED or self._is_reader(endpoint_id):
+        if self.mode is not Mode.SHARED or self._reads_for_all(endpoint_id):
             return True
         reading = self._readings.get(endpoint_id)
         board_s = self._clock() + self._offset_s
@@ -316,8 +354,12 @@ class Member:
         """Keep gauges that this replica read, for the others."""
         self._readings[endpoint_id] = Reading(load, now + self._offset_s)
 
-    def _is_reader(self, endpoint_id: str) -> bool:
-        return reader(endpoint_id, self._members) == self.replica
+    def _reads_for_all(self, endpoint_id: str) -> bool:
+        known = self._is_reader.get(endpoint_id)
+        if known is None:
+            known = reader(endpoint_id, self._members) == self.replica
+            self._is_reader[endpoint_id] = known
+        return known
 
     def _take_readings(self, now: float) -> None:
         for said in self.others.values():

@@ -4,7 +4,6 @@ Keys are `{prefix}:leases`, `{prefix}:texts` and `{prefix}:board`; the braces ke
 one hash slot of a cluster. They expire when nobody has come for a while.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -20,13 +19,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from router.replicas.board import LIFE_S, BoardFailed, View, Word
+from router.replicas.line import Line
 
 SCRIPT: Final = (Path(__file__).parent / "board.lua").read_bytes()
 DIGEST: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 """The name that Redis knows the script by."""
 SENTINEL_PORT: Final = 26379
 REDIS_PORT: Final = 6379
-CANCEL_AGAIN_S: Final = 0.05
 
 
 class Client(Protocol):
@@ -122,9 +121,9 @@ class _UnknownScript(BoardFailed):
 
 
 class _Watched:
-    """A master, and the sentinels that know which one it is."""
+    """A line to a master, and the sentinels that know which one it is."""
 
-    def __init__(self, master: Client, sentinels: Sequence[Client]) -> None:
+    def __init__(self, master: Line, sentinels: Sequence[Client]) -> None:
         self.execute_command = master.execute_command
         self._all = (master, *sentinels)
 
@@ -141,7 +140,8 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     """
     options: dict[str, Any] = {
         "password": password,
-        "socket_timeout": limit_s,
+        # A line times its commands as a whole.
+        "socket_timeout": None,
         "socket_connect_timeout": limit_s,
         "protocol": 2,
     }
@@ -149,7 +149,7 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     no_retry = Retry(NoBackoff(), 0)
     if not kind:
         plain = Redis.from_url(url, retry=no_retry, max_connections=2, **options)
-        return cast("Client", plain)
+        return Line(plain, limit_s)
     parts = urlsplit(url)
     names, _, addresses = parts.netloc.rpartition("@")
     if names:
@@ -160,22 +160,16 @@ def connect(url: str, password: str | None, *, limit_s: float) -> Client:
     if kind == "cluster":
         nodes = [ClusterNode(*each) for each in _hosts(addresses, REDIS_PORT)]
         options.pop("protocol")
+        options["socket_timeout"] = limit_s
         return cast("Client", RedisCluster(startup_nodes=nodes, retry=no_retry, **options))
     service, _, db = parts.path.strip("/").partition("/")
     # The sentinels have no secret of ours, but are waited for as briefly.
-    asked = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
+    asked = {"socket_timeout": limit_s, "socket_connect_timeout": limit_s}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call] # the library's own gap
         _hosts(addresses, SENTINEL_PORT), sentinel_kwargs=asked
     )
     master = sentinel.master_for(service, db=int(db or 0), retry=no_retry, **options)
-    return _Watched(master, [*sentinel.sentinels])
-
-
-async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task that speaks to Redis: a client that is connecting may swallow the first time."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+    return _Watched(Line(master, limit_s), [*sentinel.sentinels])
 
 
 def _hosts(addresses: str, port: int) -> list[tuple[str, int]]:

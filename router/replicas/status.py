@@ -45,9 +45,10 @@ def fleet(said: Mapping[str, Said]) -> dict[str, object]:
             "host": each.host,
             "mode": each.mode,
             "waiting": each.waiting,
-            "in_flight": {id_: sum(work.in_flight) for id_, work in each.work.items()},
+            "in_flight": {id_: work.in_flight for id_, work in each.work.items()},
             "bulk_permits": each.permits,
             "down": each.down,
+            "lessons": {pool: lesson.samples for pool, lesson in each.lessons.items()},
         }
         for name, each in sorted(said.items())
     }

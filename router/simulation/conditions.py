@@ -27,6 +27,8 @@ class Conditions:
     """How often it looks at the engines' gauges."""
     probe_s: float = 2.0
     """How often it asks after the engines' health, as `router.settings.Probes` says."""
+    replicas: int = 1
+    """Routers that share the fleet, each with a part of the requests."""
     timeouts: Timeouts = field(default=Timeouts())
     """How long an engine may take."""
     bytes_sigma: float = 0.1

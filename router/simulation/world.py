@@ -17,7 +17,7 @@ from engines.emulator.jobs import Event, Failed, Finished, FirstToken, Tokens
 from engines.emulator.spec import HEALTHY, Faults
 from policies.commands import Expire, Send, Wait
 from policies.dispatcher import Dispatcher
-from policies.facts import Ending, FailureKind, RefusalReason, Refuse
+from policies.facts import Ending, EndpointPlan, FailureKind, RefusalReason, Refuse
 from policies.fleet import Flight
 from policies.ordering import Ticket
 from router.measure.outcome import Fate, Outcome
@@ -26,6 +26,7 @@ from router.simulation.conditions import USUAL, Conditions, Observed
 from router.simulation.contenders import Contender
 from router.simulation.fleet import Fleet
 from router.simulation.machine import Machine, failure_kind, faults_of
+from router.simulation.several import Several
 from router.simulation.trip import Trip
 from router.workload.offers import Offer
 from router.workload.settings import Fault
@@ -54,18 +55,28 @@ class World:
             for member in fleet.members
         }
         self._list = list(self._machines.values())
-        self._dispatcher = Dispatcher(
-            contender.plans(fleet), contender.policy, Random(f"{seed}/router")
-        )
+        self._agenda = Agenda()
+        self._dispatcher = self._routing(contender, contender.plans(fleet), conditions, seed)
         self._bytes_rng = Random(f"{seed}/bytes")
         self._conditions = conditions
         self._tells_class = contender.tells_class
         self._waiting: dict[Ticket, Trip] = {}
         self._active: dict[Trip, None] = {}
         """All that are not over, in order of arrival."""
-        self._agenda = Agenda()
         self._outcomes: list[Outcome] = []
         self._schedule_faults(faults)
+
+    def _routing(
+        self, contender: Contender, plans: list[EndpointPlan], conditions: Conditions, seed: int
+    ) -> Dispatcher | Several:
+        """Return the one router that there is, or several that look like one."""
+        if conditions.replicas == 1:
+            return Dispatcher(plans, contender.policy, Random(f"{seed}/router"))
+        dispatchers = [
+            Dispatcher(plans, contender.policy, Random(f"{seed}/router/{number}"))
+            for number in range(conditions.replicas)
+        ]
+        return Several(dispatchers, self._agenda, self._pump, Random(f"{seed}/spread"))
 
     def run(self, offers: Iterator[Offer]) -> Iterator[Outcome]:
         """Yield what becomes of every offer, each once, as soon as it is known."""
@@ -246,13 +257,13 @@ class World:
 
     def _sweep(self, now: float) -> None:
         """Note progress, and act on timeouts."""
-        observed, endpoints = self.observed, self._dispatcher.endpoints
+        observed = self.observed
         observed.sweeps += 1
         observed.waiting += self._dispatcher.waiting
         for machine in self._list:
             self._attend(machine, now)
             in_flight = observed.in_flight.get(machine.id, 0)
-            observed.in_flight[machine.id] = in_flight + endpoints[machine.id].own_in_flight
+            observed.in_flight[machine.id] = in_flight + len(machine.trips)
             steps = machine.engine.gauges().steps
             for trip in tuple(machine.trips.values()):
                 self._check(machine, trip, steps, now)

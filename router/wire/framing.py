@@ -6,8 +6,6 @@ relayed past the end of the answer, and nothing that breaks the grammar is relay
 Source: RFC 9112, sections 6 and 7.1.
 """
 
-from abc import ABC, abstractmethod
-
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_CHUNK_BYTES = 1 << 30
 _HEX = b"0123456789abcdefABCDEF"
@@ -22,10 +20,10 @@ class FramingError(Exception):
     """The engine's bytes are not a body of the framing that its head announced."""
 
 
-class Framing(ABC):
-    """One answer's body on its way through.
+class Framing:
+    """One answer's body on its way through; a base that each kind of framing completes.
 
-    A base and no protocol, so that compiled code reads its fields as those of a struct.
+    No protocol and no ABC, so that compiled code reads its fields as those of a struct.
     """
 
     __slots__ = ("chunked", "done", "excess", "payload")
@@ -44,9 +42,9 @@ class Framing(ABC):
         """No chunk is half way through: what was relayed can be followed by one of ours."""
         return True
 
-    @abstractmethod
     def feed(self, data: bytes) -> bytes:
         """Return the part of `data` to relay; the end marker of a chunked body is left out."""
+        raise NotImplementedError
 
     def closed(self) -> bool:
         """Return whether the peer's end of stream completes the body."""

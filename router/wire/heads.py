@@ -27,6 +27,7 @@ _BODILESS = frozenset({204, 304})
 
 Headers = list[tuple[bytes, bytes]]
 
+_VERSIONS = frozenset({"1.0", "1.1"})
 _NOT_RETURNED = frozenset(
     {
         *(b"connection", b"content-length", b"keep-alive", b"proxy-authenticate"),
@@ -34,6 +35,10 @@ _NOT_RETURNED = frozenset(
         b"x-request-id",
     }
 )
+
+
+_OURS = (b"x-sla-", b"x-ratelimit-")
+"""Beginnings of what the router alone tells its callers; an engine's would contradict it."""
 
 
 class RequestHead:
@@ -161,9 +166,13 @@ class AnswerHead:
         )
         dropped = _NOT_RETURNED | nominated(headers)
         self.passed_on = b"".join(
-            [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
+            [
+                b"%b: %b\r\n" % header
+                for header in headers
+                if header[0] not in dropped and not header[0].startswith(_OURS)
+            ]
         )
-        """The end-to-end headers, as lines."""
+        """The end-to-end headers, as lines, less what the router alone tells."""
 
     @property
     def content_length(self) -> int | None:
@@ -230,6 +239,8 @@ def _read(raw: bytes) -> AnswerHead:
     parser = httptools.HttpResponseParser(reader)
     try:
         parser.feed_data(raw)
+        if (version := parser.get_http_version()) not in _VERSIONS:
+            raise HeadError(f"HTTP/{version} was not asked for; HTTP/1.1 was")
         return AnswerHead(parser.get_status_code(), reader.headers, keep=parser.should_keep_alive())
     except httptools.HttpParserUpgrade as error:
         raise HeadError("it changes to another protocol, which nobody asked for") from error

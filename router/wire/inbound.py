@@ -29,10 +29,13 @@ from engines.engine import Route
 from router import errors
 from router.settings import Limits
 from router.wire.heads import KnownRequest, KnownRequests, RequestHead
+from router.wire.targets import AUTHORITY, doubtful_path, doubtful_target
 
 _SILENT = logging.getLogger("headway.asgi")
 MAX_PIPELINED = 16
 """Requests read ahead on one connection; more is not a client but an attack."""
+MOST_FRAMING = 8
+"""Bytes around a byte of a chunked body; a chunk of one has five."""
 LINGER_S = 2.0
 """How long bytes that nobody wants are read and dropped, so that a refusal can be read."""
 
@@ -67,6 +70,8 @@ class Door(Protocol):
     connections: "set[Inbound]"
     most_connections: int
     """Callers that may be connected at once."""
+    trusts: Callable[[str], bool]
+    """Whether what an address says of whom it speaks for is believed."""
 
     def begin(self, caller: "Inbound", request: "Incoming") -> Exchange | None:
         """Take on a request; None where it was answered, and `finished`, at once."""
@@ -124,9 +129,13 @@ class Inbound:
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.is_trusted = False
+        """What the caller says of whom it speaks for is believed."""
         self._state = _IDLE
         self._deadline = math.inf
         self._head_bytes = 0
+        self._later_bytes = 0
+        """Bytes that came since those with which the present request began."""
         self._request = Incoming(RequestHead())
         self._numbered: list[tuple[bytes, bytes]] = []
         self._problem: errors.Problem | None = None
@@ -150,6 +159,7 @@ class Inbound:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with a new connection (asyncio)."""
         self.transport = cast("asyncio.Transport", transport)
+        self.is_trusted = self._door.trusts(_peer(transport))
         self._server_state.connections.add(self)  # type: ignore[arg-type] # it names its own two classes
         self._door.connections.add(self)
         self._deadline = self._door.clock() + self._limits.header_timeout_s
@@ -201,6 +211,7 @@ class Inbound:
     def _parse(self, data: bytes) -> None:
         if self._state is not _BODY:
             self._head_bytes += len(data)
+        self._later_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -211,6 +222,12 @@ class Inbound:
                 self._problem = _bad_request(f"the request is not valid HTTP/1.1: {error}")
         if self._state is _HEAD and self._head_bytes > self._limits.max_header_bytes:
             self._problem = self._problem or errors.headers_too_large(self._limits.max_header_bytes)
+        elif self._state is _BODY:
+            around = self._later_bytes - self._request.size
+            if around > self._limits.max_header_bytes + MOST_FRAMING * self._request.size:
+                self._problem = self._problem or _bad_request(
+                    "the body's chunks have more extensions and trailers than are taken; send none"
+                )
 
     def eof_received(self) -> bool:
         """Close when the caller closes its side (asyncio)."""
@@ -242,6 +259,7 @@ class Inbound:
         now = self._door.clock()
         self._request = Incoming(RequestHead())
         self._numbered = []
+        self._later_bytes = 0
         self._state = _HEAD
         self._deadline = now + self._limits.header_timeout_s
 
@@ -250,7 +268,12 @@ class Inbound:
         self._request.head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header (httptools)."""
+        """Collect a header (httptools); a trailer is dropped, for nobody in front has judged it.
+
+        Source: RFC 9110, section 6.5.1.
+        """
+        if self._state is _BODY:
+            return
         name = name.lower()
         self._request.head.headers.append((name, value))
         if name in _NUMBERED:
@@ -274,11 +297,14 @@ class Inbound:
         if head.method == b"CONNECT":
             # To the parser it is always a change of protocol, however often it is read again.
             doubt = "CONNECT asks for a tunnel, and none leads through here"
+        path = _path(head.target)
+        if head.method == b"POST":
+            head.route = self._door.routes.get(path)
+        if head.route is None and doubt is None:
+            doubt = doubtful_path(path)
         if doubt is not None:
             self._problem = self._problem or _bad_request(doubt)
             return
-        if head.method == b"POST":
-            head.route = self._door.routes.get(_path(head.target))
         numbered = dict(self._numbered)
         if int(numbered.get(b"content-length", 0)) > self._limits.max_body_bytes:
             self._problem = self._problem or errors.body_too_large(self._limits.max_body_bytes)
@@ -488,6 +514,12 @@ class Inbound:
             self.transport.abort()
 
 
+def _peer(transport: asyncio.BaseTransport) -> str:
+    """Return the address that a connection comes from; empty where it has none (a Unix socket)."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 def _path(target: bytes) -> bytes:
     """Return a request target's path; the authority of an absolute form is passed over."""
     if target[:1] != b"/":
@@ -499,15 +531,19 @@ def _doubt(version: str, target: bytes, numbered: Sequence[tuple[bytes, bytes]])
     """Say why two parsers might read this head differently; None where they cannot."""
     if version not in {"1.0", "1.1"}:
         return f"HTTP/{version} is not spoken here; HTTP/1.1 is"
-    if target[:1] != b"/" and not target.startswith((b"http://", b"https://")):
-        return f"the request target {target.decode('latin-1')!r} is not a path"
+    if target[:1] != b"/" and (doubt := doubtful_target(target)) is not None:
+        return doubt
     names = [name for name, _ in numbered]
     for name in names:
         if names.count(name) > 1:
             return f"header {name.decode().title()!r} was sent {names.count(name)} times"
     if version == "1.1" and b"host" not in names:
         return "header 'Host' is missing"
-    return _doubtful_length(version, dict(numbered))
+    values = dict(numbered)
+    host = values.get(b"host", b"")
+    if host and not AUTHORITY.fullmatch(host):
+        return f"header 'Host': {host.decode('latin-1')!r} is not a host, with or without a port"
+    return _doubtful_length(version, values)
 
 
 def _doubtful_length(version: str, numbered: Mapping[bytes, bytes]) -> str | None:

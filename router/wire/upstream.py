@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from policies.facts import FailureKind
+from router.networks import Networks
 from router.wire.framing import Framing, FramingError
 from router.wire.heads import (
     FIRST_FINAL_STATUS,
@@ -28,6 +29,8 @@ from router.wire.heads import (
 logger = logging.getLogger("headway")
 JOIN_BELOW_BYTES = 64 * 1024
 """Smaller bodies are joined with their head into one write; larger ones are never copied."""
+MAX_INTERIM = 32
+"""Interim answers before the final one; an engine that sends more does not come to an end."""
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
@@ -60,9 +63,18 @@ class Address:
     base_path: str
     authority: bytes
     """The `Host` header's value."""
+    server_name: str
+    """Whom its certificate must name."""
+    networks: Networks | None
+    """Where it has to be; None: anywhere."""
 
 
-def address(url: str, tls: ssl.SSLContext | None) -> Address:
+def address(
+    url: str,
+    tls: ssl.SSLContext | None,
+    networks: Networks | None = None,
+    server_name: str | None = None,
+) -> Address:
     """Return the address in a checked `http(s)://host[:port][/base]` URL."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -73,6 +85,8 @@ def address(url: str, tls: ssl.SSLContext | None) -> Address:
         tls=(tls or ssl.create_default_context()) if secure else None,
         base_path=parts.path.rstrip("/"),
         authority=parts.netloc.rpartition("@")[2].encode("ascii"),
+        server_name=server_name or host,
+        networks=networks,
     )
 
 
@@ -87,6 +101,7 @@ class Connection:
         self._framing: Framing | None = None
         self._keep = True
         self._paused = False
+        self._interim = 0
         self._kept = False
         """This request went out on a connection that had served another one before."""
         self.idle_since = 0.0
@@ -191,9 +206,14 @@ class Connection:
 
     def _begin(self, listener: Listener, head: AnswerHead, rest: bytes) -> None:
         if head.status < FIRST_FINAL_STATUS:
-            if rest:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                detail = f"more than {MAX_INTERIM} interim answers came before the final one"
+                self._fail(FailureKind.BROKEN, detail)
+            elif rest:
                 self._read_head(listener, rest)
             return
+        self._interim = 0
         framing = head.framing()
         self._keep = head.keep
         self._framing = framing
@@ -282,17 +302,10 @@ class Pool:
 
     async def _ask_afresh(self, listener: Listener, head: bytes, body: bytes) -> None:
         """Connect, and ask on the fresh connection."""
-        where = self.where
         connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_s):
-                await self._loop.create_connection(
-                    lambda: cast("asyncio.Protocol", connection),
-                    where.host,
-                    where.port,
-                    ssl=where.tls,
-                    server_hostname=where.host if where.tls else None,
-                )
+                await self._reach(connection)
         except asyncio.CancelledError:
             # Made already, perhaps, and nobody was told yet.
             connection.drop()
@@ -313,6 +326,27 @@ class Pool:
                 return
             self._open.add(connection)
             connection.ask(listener, head, body)
+
+    async def _reach(self, connection: Connection) -> None:
+        """Make a connection, to an allowed address where not all are; raises OSError."""
+        where = self.where
+        *others, last = [where.host]
+        if where.networks is not None:
+            *others, last = await where.networks.addresses(where.host, where.port)
+        for host in others:
+            with contextlib.suppress(OSError):
+                return await self._connect_to(host, connection)
+        return await self._connect_to(last, connection)
+
+    async def _connect_to(self, host: str, connection: Connection) -> None:
+        where = self.where
+        await self._loop.create_connection(
+            lambda: cast("asyncio.Protocol", connection),
+            host,
+            where.port,
+            ssl=where.tls,
+            server_hostname=where.server_name if where.tls else None,
+        )
 
     def give(self, connection: Connection) -> None:
         """Take back a connection that is free again."""

@@ -1,8 +1,14 @@
 """The compiled tree is made from the sources as they are, or not at all."""
 
+import os
+import subprocess
 import sys
+import zipfile
+from enum import Enum
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import is_typeddict
 
 from tests.bench.overhead.tools import ROOT
 
@@ -25,6 +31,34 @@ def tree(at: Path) -> Path:
 
 def test_every_module_to_compile_exists():
     assert [name for name in script().HOT if not (ROOT / name).is_file()] == []
+
+
+def test_no_compiled_class_derives_from_one_that_is_interpreted():
+    """Their objects could be referred to weakly, which mypyc counts as if they held the reference.
+
+    Once one is gone, the collector follows what is no longer there. Nobody refers weakly to
+    exceptions; protocols and typed dicts have no objects of their own, enums stay interpreted.
+    Source: github.com/mypyc/mypyc/issues/1102.
+    """
+    modules = [import_module(name.removesuffix(".py").replace("/", ".")) for name in script().HOT]
+    names = {module.__name__ for module in modules}
+    harmless = (BaseException, Enum)
+    classes = [
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ in names and not issubclass(each, harmless)
+    ]
+    interpreted = {
+        f"{each.__qualname__}({base.__qualname__})"
+        for each in classes
+        if not (getattr(each, "_is_protocol", False) or is_typeddict(each))
+        for base in each.__bases__
+        if base is not object and base.__module__ not in names
+    }
+
+    assert len(classes) > len(modules)
+    assert interpreted == set()
 
 
 def test_another_text_or_another_name_makes_another_tree(tmp_path):
@@ -53,3 +87,45 @@ def test_without_a_compiler_nothing_is_replaced_and_it_is_said(tmp_path, monkeyp
     assert script().main() == 1
     assert "no C compiler on PATH" in capsys.readouterr().err
     assert not (tmp_path / "into").exists()
+
+
+def wheel(into: Path, compiled_tree: Path | None) -> subprocess.CompletedProcess[str]:
+    """Build the wheel as pip does, without an environment of its own."""
+    told = {} if compiled_tree is None else {"HEADWAY_COMPILED": str(compiled_tree)}
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(into)]
+    return subprocess.run(  # noqa: S603 # our own project
+        command, cwd=ROOT, env=os.environ | told, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_wheel_holds_what_was_compiled_and_fits_no_other_interpreter(tmp_path):
+    made = tmp_path / "compiled"
+    (made / "router").mkdir(parents=True)
+    (made / "router" / "proxy.so").write_bytes(b"machine code")
+    (made / "router" / "proxy.py").write_bytes(b"its source")
+    (made / script().STAMP).write_text(script().fingerprint())
+
+    assert wheel(tmp_path, made).returncode == 0
+    (built,) = tmp_path.glob("*.whl")
+
+    assert f"-cp{sys.version_info.major}{sys.version_info.minor}-" in built.name
+    with zipfile.ZipFile(built) as packed:
+        assert packed.read("router/proxy.so") == b"machine code"
+        assert packed.read("router/proxy.py") == (ROOT / "router" / "proxy.py").read_bytes()
+
+
+def test_a_wheel_that_is_told_of_no_compiled_tree_fits_everywhere(tmp_path):
+    assert wheel(tmp_path, None).returncode == 0
+    (built,) = tmp_path.glob("*.whl")
+
+    assert built.name.endswith("-py3-none-any.whl")
+
+
+def test_no_wheel_is_made_of_what_was_compiled_from_other_sources(tmp_path):
+    (tmp_path / script().STAMP).write_text("of yesterday")
+
+    refused = wheel(tmp_path, tmp_path)
+
+    assert refused.returncode != 0
+    assert "was not compiled from these sources" in refused.stderr
+    assert list(tmp_path.glob("*.whl")) == []

@@ -86,13 +86,14 @@ def test_without_the_direct_way_nothing_is_said_of_what_is_added():
 @given(st.sampled_from(BOUNDS), st.floats(0.01, 1000), st.floats(0.1, 5))
 def test_a_bound_is_held_up_to_its_own_value_and_no_further(bound, yardstick, factor):
     unit = yardstick if bound.beside else 1.0
+    base = yardstick if bound.less else 0.0
     values = {
-        "headway": {bound.figure: [bound.most * factor * unit]},
-        bound.beside or "direct": {bound.figure: [yardstick]},
+        bound.of: {bound.figure: [base + bound.most * factor * unit]},
+        bound.beside or bound.less or "direct": {bound.figure: [yardstick]},
     }
     (verdict,) = judged(values, [bound])
 
-    if abs(factor - 1) > 1e-9:
+    if abs(factor - 1) > 1e-3:
         assert verdict.held == (factor < 1)
     assert f"at most {bound.most:g}" in verdict.sentence()
 
@@ -206,7 +207,7 @@ def test_the_readme_gets_the_table(figures, tmp_path):
     [
         (
             ["--targets", "ngnix"],
-            "no target 'ngnix'; known: direct, nginx, bare, bare-tuned, headway, headway-compiled",
+            "no target 'ngnix'; known: direct, nginx, bare, bare-tuned, headway, headway-redis,",
         ),
         (["--targets", "direct", "--repeats", "0"], "at least 1"),
         (["--targets", "direct", "--seconds", "0"], "more than 0"),
@@ -257,7 +258,7 @@ def test_the_configuration_of_nginx_is_one_that_nginx_accepts(tmp_path):
 
 
 def test_the_routers_configuration_has_two_pools_before_the_engine(tmp_path):
-    *start, path = targets.headway(Place(8080, 8000, tmp_path))
+    *start, path = targets.from_source(Place(8080, 8000, tmp_path))
     config = tomllib.loads(Path(path).read_text())
 
     assert start[1:] == ["-m", "router", "serve"]

@@ -16,13 +16,15 @@ from engines.engine import Kind
 from engines.registry import ENGINES
 from policies.facts import Profile
 from policies.policy import Policy
+from router.access_log import AccessLog
 from router.admin.administration import Administration
 from router.app import Router, server
 from router.config import Config
 from router.credentials import Secrets
-from router.log import AccessLog
 from router.settings import (
+    Access,
     Admin,
+    CallersTls,
     Endpoint,
     Limits,
     Pool,
@@ -33,10 +35,11 @@ from router.settings import (
     Timeouts,
     Tls,
 )
+from tests.canary import secret
 from tests.fakes.lines import KeptLines
 from tests.fakes.scripted import ScriptedEngine
 
-TOKEN = "let-me-in"  # noqa: S105 # opens nothing but a test's router
+TOKEN = secret("admin")
 SELDOM = Probes(health_s=3600.0, load_s=3600.0, canary_s=None)
 """Engines are asked once, at the start."""
 PATIENCE_S = 10.0
@@ -84,7 +87,8 @@ class Serving:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.router.config.server.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -112,6 +116,8 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     admin: Admin | None = None,
     state: State | None = None,
     redis: Redis | None = None,
+    tls: CallersTls | None = None,
+    access: Access | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
 
@@ -119,7 +125,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     """
     before = asyncio.all_tasks()
     config = Config(
-        server=Server(limits=limits, show_routing=show_routing),
+        server=Server(limits=limits, show_routing=show_routing, tls=tls),
         pools=pools,
         timeouts=timeouts,
         probes=probes,
@@ -127,6 +133,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         admin=admin,
         state=state,
         redis=redis,
+        access=access,
     )
     secrets = Secrets(api_keys=api_keys or {}, admin_token=TOKEN if admin else None)
     lines = KeptLines()

@@ -183,7 +183,7 @@ async def test_a_chat_goes_on_only_where_an_assistant_s_message_can_be_continued
     async with (
         scripted_engine(Breaking(3, close)) as first,
         scripted_engine(Speaker("second", 0.0)) as second,
-        serving(pool("a", first, kind=Kind.VLLM), spare("b", second, Kind.LLAMACPP)) as router,
+        serving(pool("a", first, kind=Kind.VLLM), spare("b", second, Kind.OPENAI)) as router,
     ):
         answer = await ask(router.port, body(CHAT), CONTINUE)
 

@@ -501,3 +501,14 @@ async def test_an_endpoint_that_fails_again_and_again_is_left_alone_and_then_tri
 
         assert endpoint.health.hopeful
         assert not endpoint.health.trying
+
+
+async def test_the_routers_own_key_is_not_told_where_an_engine_repeats_it():
+    refusal = answering(b'{"error":{"message":"wrong key sk-of-the-router"}}', b"400 Bad")
+    async with (
+        scripted_engine(refusal) as engine,
+        serving(pool("p", engine), api_keys={"p-0": "sk-of-the-router"}) as router,
+    ):
+        answer = await ask(router.port, chat())
+
+    assert answer.error["message"] == "wrong key (the key)"

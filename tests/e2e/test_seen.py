@@ -6,7 +6,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.engine import Kind
-from router.log import RequestLine
+from router.access_log import RequestLine
 from router.settings import Probes, Timeouts
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, serving, until
@@ -82,6 +82,7 @@ async def test_the_metrics_of_requests_that_ended_add_up():
     assert total(after, "headway_refused_total", **refused) == 1
     assert total(after, "headway_endpoint_up") == 1
     assert total(during, "headway_open_connections", side="callers") == 2
+    assert total(during, "headway_tasks") >= 1
 
 
 async def test_the_page_of_metrics_is_sound_in_both_formats():
@@ -175,3 +176,23 @@ async def test_each_request_is_one_line_that_tells_nothing_private():
     assert 0 < first["overhead_s"] <= first["first_token_s"] <= first["duration_s"]
     assert log[5]["dropped_reason"] == "rejected-unknown-model"
     assert log[4]["dropped_reason"] == "rejected-saturated"
+
+
+def _breaks(end, verdict):
+    raise ZeroDivisionError
+
+
+async def test_what_cannot_be_noted_costs_a_caller_neither_its_answer_nor_its_connection(caplog):
+    async with (
+        scripted_engine(PLAIN, STREAM, answering(b"no", b"400 Bad Request")) as engine,
+        serving(pool("p", engine)) as router,
+        caller(router.port) as one,
+    ):
+        router.router.door.record = _breaks
+        statuses = []
+        for body in (chat(), chat(stream=True), chat()):
+            answer = await one.ask(body)
+            statuses.append(answer.status)
+
+        assert statuses == [200, 200, 400]
+        assert [each.message for each in caplog.records].count("a request's end went unnoted") == 3

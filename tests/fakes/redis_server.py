@@ -62,7 +62,7 @@ class RedisServer:
         command = [executable(), *([str(file)] if file else [])]
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), *self._settings]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 # ours
         while self.ask("PING").startswith(b"-LOADING"):
             time.sleep(0.01)  # there is no event that tells of it
 
@@ -87,6 +87,13 @@ class RedisServer:
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+    def mend(self) -> None:
+        """Be there and answer, whatever was done to it."""
+        if self._process is None:
+            self.start()
+        else:
+            self.thaw()
 
     def kill(self) -> None:
         if self._process is not None:

@@ -1,6 +1,7 @@
 """An engine on a real socket that says exactly what a test tells it to."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -81,6 +82,7 @@ class ScriptedEngine:
         self._open: set[asyncio.StreamWriter] = set()
         self._asked: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.scheme = "http"
         self.calls: list[Call] = []
         self.arrivals: asyncio.Queue[Call] = asyncio.Queue()
         """The same requests, to wait for."""
@@ -100,7 +102,7 @@ class ScriptedEngine:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until its end."""
@@ -167,10 +169,13 @@ async def _run(script: Script, call: Call, reader: asyncio.StreamReader) -> None
 
 
 @asynccontextmanager
-async def scripted_engine(*scripts: Script) -> AsyncGenerator[ScriptedEngine]:
+async def scripted_engine(
+    *scripts: Script, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[ScriptedEngine]:
     """Serve scripts on a free port."""
     engine = ScriptedEngine(*scripts)
-    server = await asyncio.start_server(engine.serve, "127.0.0.1", 0)
+    engine.scheme = "https" if tls else "http"
+    server = await asyncio.start_server(engine.serve, "127.0.0.1", 0, ssl=tls)
     engine.port = server.sockets[0].getsockname()[1]
     try:
         yield engine

@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.faults.catalogue import FAULTS
 from tests.faults.crowded import crowded
 from tests.faults.lines import REAL, SPEAKERS, Line, illnesses, kill_under_load
+from tests.faults.long import long_prompts
 from tests.faults.matrix import Row, rows, table
 from tests.faults.schedules import schedules
 from tests.faults.soak import soak
+from tests.faults.written import write
 
-PARTS = ("matrix", "kill", "ill", "schedules", "crowd")
-BEGIN = "<!-- matrix of faults: made by `make faults` -->"
-END = "<!-- end of the matrix -->"
+PARTS = ("matrix", "kill", "ill", "long", "schedules", "crowd")
 
 
 async def _matrix(only: str | None, seed: int) -> list[Row]:
@@ -37,26 +37,19 @@ async def _lines(parts: set[str], args: argparse.Namespace) -> list[Line]:
         lines += [await kill_under_load(args.seed, fleet) for fleet in (SPEAKERS, REAL)]
     if "ill" in parts:
         lines += [line async for line in illnesses(args.seed)]
+    if "long" in parts:
+        lines.append(await long_prompts(args.seed))
     if "schedules" in parts:
         lines.append(schedules(args.seed, args.schedules))
     if "crowd" in parts:
         lines.append(await crowded(args.streams))
     if "soak" in parts:
-        lines.append(await soak(args.seed, args.seconds, _say))
+        lines.append(await soak(args.seed, args.seconds, _say, args.result))
     return lines
 
 
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
-
-
-def written(path: Path, played: list[Row], lines: list[Line]) -> None:
-    """Put the tables into a document, between its marks."""
-    text = path.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    told = "\n".join(f"* {line.name}: {line.said}." for line in lines)
-    path.write_text(f"{before}{BEGIN}\n{table(played)}\n\n{told}\n{END}{after}")
 
 
 def main() -> int:
@@ -68,6 +61,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=10_000, help="in virtual time")
     parser.add_argument("--streams", type=int, default=4000, help="of the crowd")
     parser.add_argument("--seconds", type=float, default=1800.0, help="how long the soak lasts")
+    parser.add_argument("--result", type=Path, help="where the soak's document goes, in JSON")
     parser.add_argument("--write", type=Path, help="put the tables into this document")
     args = parser.parse_args()
     parts = set(args.part or PARTS)
@@ -77,7 +71,7 @@ def main() -> int:
     sys.stdout.write(table(played) + "\n" if played else "")
     sys.stdout.writelines(f"{line.name}: {line.said}\n" for line in lines)
     if args.write is not None:
-        written(args.write, played, lines)
+        write(args.write, played, lines)
     judged: list[Row | Line] = [*played, *lines]
     flaws = [f"{each.name}: {flaw}" for each in judged for flaw in each.flaws]
     _say(f"{time.monotonic() - began:.0f} s")

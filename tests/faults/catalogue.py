@@ -34,6 +34,8 @@ class Fault:
     lasts_s: float = 2.5
     lost: str | None = None
     """An engine that cannot be found from the start."""
+    shared: bool = False
+    """Befalls the Redis that two routers share."""
     spares: bool = True
     """Others are well, so that nobody who had no byte yet may be failed."""
     excused: frozenset[Moment] = frozenset()
@@ -131,6 +133,18 @@ async def block_router(stage: Stage) -> None:
             await asyncio.sleep(BLOCK_S)
 
     stage.beside_it(turns())
+
+
+async def kill_redis(stage: Stage) -> None:
+    """End Redis at once."""
+    assert stage.redis is not None
+    stage.redis.kill()
+
+
+async def freeze_redis(stage: Stage) -> None:
+    """Have Redis stand still."""
+    assert stage.redis is not None
+    stage.redis.freeze()
 
 
 async def nothing(_: Stage) -> None:
@@ -313,5 +327,7 @@ FAULTS: Final = (
     Fault("one pool down", refusing(*WIDE), victims=WIDE),
     Fault("all pools down", refusing(*ALL), victims=ALL, spares=False),
     Fault("DNS gone", nothing, lost="wide-0", slow=True),
+    Fault("Redis gone", kill_redis, victims=ALL, slow=True, shared=True, lasts_s=4.0),
+    Fault("Redis frozen", freeze_redis, victims=ALL, slow=True, shared=True, lasts_s=4.0),
     Fault("router loop blocked 200 ms", block_router, victims=ALL, slow=True),
 )

@@ -59,6 +59,8 @@ class Account:
     bytes_seen: int = 0
     """Of the body."""
     text: str = ""
+    parts: list[str] = field(default_factory=list)
+    """The text by events, those without any left out."""
     fate: Fate | None = None
     said: str = ""
     """What an error said, or why it is lost."""
@@ -134,6 +136,8 @@ class Crowd:
             account.fate, account.said = Fate.LOST, "no end within the caller's patience"
         except (OSError, h11.RemoteProtocolError) as error:
             _broke(account, error)
+        except (ValueError, LookupError, TypeError) as error:
+            account.fate, account.said = Fate.LOST, f"an answer that is none: {error!r}"
         finally:
             account.ended_at = now()
             self.live.discard(account)
@@ -150,6 +154,8 @@ class Crowd:
             while (event := await _next(judge, reader)) is not None:
                 if isinstance(event, h11.Response):
                     status = event.status_code
+                    told = dict(event.headers).get(b"x-sla-receipt")
+                    account.receipt = {} if told is None else json.loads(told)
                 elif isinstance(event, h11.Data):
                     body += event.data
                     account.bytes_seen = len(body) if status == GOOD_STATUS else 0
@@ -217,7 +223,7 @@ def read_stream(account: Account, body: bytes) -> tuple[bool, str | None]:
     frames, rest = sse.split(body)
     if rest:
         return False, None
-    ended, error, parts = False, None, []
+    ended, error = False, None
     for frame in frames:
         data = sse.data_of(frame)
         if data is None:
@@ -231,8 +237,9 @@ def read_stream(account: Account, body: bytes) -> tuple[bool, str | None]:
         if "error" in event:
             error = str(event["error"])[:200]
             continue
-        parts += [choice["text"] for choice in event.get("choices", ())]
-    account.text = "".join(parts)
+        texts = [choice["text"] for choice in event.get("choices", ())]
+        account.parts += [text for text in texts if text]
+    account.text = "".join(account.parts)
     return ended, error
 
 

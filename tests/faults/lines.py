@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,16 @@ from random import Random
 
 from engines.launch.llamacpp import MODEL as REAL_MODEL
 from tests.faults.catalogue import Deed, telling
-from tests.faults.crowd import COMPLETIONS, Account, Crowd, Fate, Known, Moment, Wishes
+from tests.faults.crowd import (
+    COMPLETIONS,
+    Account,
+    Crowd,
+    Fate,
+    Known,
+    Moment,
+    Wishes,
+    read_stream,
+)
 from tests.faults.markov import continued
 from tests.faults.matrix import BODY, MAX_TOKENS, known_answers
 from tests.faults.stage import LLAMACPP, MODEL, SPEAKER, Engine, Stage, stage
@@ -58,7 +68,7 @@ async def kill_under_load(seed: int, fleet: Sequence[Engine]) -> Line:
             callers = 5 if real else 24
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(crowd.run(callers))
-                for _ in range(2 if real else 4):
+                for _ in range(REAL_KILLS if real else KILLS):
                     await asyncio.sleep(2.5)
                     name = fleet[rng.randrange(len(fleet))].name
                     _note(on, name, crowd)
@@ -68,10 +78,52 @@ async def kill_under_load(seed: int, fleet: Sequence[Engine]) -> Line:
                     await on.all_back()
                 crowd.stopping = True
                 await running
-    _judge_kill(line, crowd.accounts)
+            own = await _engines_own(on, wishes, crowd.accounts) if real else frozenset()
+            if real:
+                line.said = await _nondeterminism(on, known)
+    _judge_kill(line, crowd.accounts, own)
     return line
 
 
+async def _engines_own(on: Stage, wishes: Wishes, accounts: Sequence[Account]) -> frozenset[str]:
+    """Return the continued answers whose text is the engine's own, although it is not the known one.
+
+    Asked without the router to go on from the same beginning, it says the same.
+    """
+    alike = set()
+    for account in accounts:
+        seams = account.receipt.get("seams")
+        if account.fate is not Fate.WRONG or not isinstance(seams, list) or not seams:
+            continue
+        sent = seams[-1]["tokens"]
+        beginning = "".join(account.parts[:sent])
+        prompt = wishes.known[account.prompt].prompt + beginning
+        rest = await _said(on, prompt, wishes.max_tokens - sent)
+        if beginning + rest == account.text:
+            alike.add(account.id)
+    return frozenset(alike)
+
+
+async def _nondeterminism(on: Stage, known: Sequence[Known]) -> str:
+    """Say how often the engine, without the router, says the same again: asked anew, and cut."""
+    again, whole, cut, cuts = 0, 0, 0, 0
+    for each in known:
+        again += await _said(on, each.prompt, REAL_TOKENS) == each.text
+        whole += 1
+        parts = await _parts(on, each.prompt)
+        for sent in range(1, len(parts) - 1, 3):
+            beginning = "".join(parts[:sent])
+            rest = await _said(on, each.prompt + beginning, REAL_TOKENS - sent)
+            cut += beginning + rest == each.text
+            cuts += 1
+    return (
+        f"without the router the engine says the same to the same prompt {again} of {whole} times,"
+        f" and to the prompt with the beginning of its own answer {cut} of {cuts} times; "
+    )
+
+
+KILLS = 4
+REAL_KILLS = 6
 REAL_TOKENS = 32
 SPOKEN_TOKENS = 40
 QUESTIONS = (
@@ -88,14 +140,28 @@ def _right_answers(rng: Random) -> list[Known]:
 
 
 async def _real_answers(on: Stage) -> list[Known]:
-    known = []
-    port = on.gates["r-0"].engine_port
-    for prompt in QUESTIONS:
-        body = {"model": REAL_MODEL, "prompt": prompt, "max_tokens": REAL_TOKENS, "temperature": 0}
-        url = f"http://127.0.0.1:{port}{COMPLETIONS}"
-        answer = (await on.control.post(url, json=body)).raise_for_status()
-        known.append(Known(prompt, answer.json()["choices"][0]["text"]))
-    return known
+    return [Known(prompt, await _said(on, prompt, REAL_TOKENS)) for prompt in QUESTIONS]
+
+
+async def _said(on: Stage, prompt: str, tokens: int) -> str:
+    """Return what the engine itself says."""
+    body = {"model": REAL_MODEL, "prompt": prompt, "max_tokens": tokens, "temperature": 0}
+    answer = (await on.control.post(_url(on), json=body)).raise_for_status()
+    text: str = answer.json()["choices"][0]["text"]
+    return text
+
+
+async def _parts(on: Stage, prompt: str) -> list[str]:
+    """Return it by events."""
+    body = {"model": REAL_MODEL, "prompt": prompt, "max_tokens": REAL_TOKENS, "temperature": 0}
+    answer = await on.control.post(_url(on), json={**body, "stream": True})
+    account = Account(id="", stream=True, sla_class="", prompt=0, sent_at=0.0)
+    read_stream(account, answer.raise_for_status().content)
+    return account.parts
+
+
+def _url(on: Stage) -> str:
+    return f"http://127.0.0.1:{on.gates['r-0'].engine_port}{COMPLETIONS}"
 
 
 def _note(on: Stage, name: str, crowd: Crowd) -> None:
@@ -104,21 +170,26 @@ def _note(on: Stage, name: str, crowd: Crowd) -> None:
             account.moment = Moment.STREAMING if account.bytes_seen else Moment.BEFORE
 
 
-def _judge_kill(line: Line, accounts: Sequence[Account]) -> None:
+def _judge_kill(line: Line, accounts: Sequence[Account], own: frozenset[str]) -> None:
     cut = [each for each in accounts if each.moment is Moment.STREAMING]
-    right = sum(each.fate is Fate.SERVED for each in cut)
+    same = sum(each.fate is Fate.SERVED for each in cut)
+    right = sum(each.fate is Fate.SERVED or each.id in own for each in cut)
     whole = sum(each.fate in (Fate.SERVED, Fate.WRONG) for each in cut)
     hurt = [
         each for each in accounts if each.moment is not Moment.STREAMING and not _is_answered(each)
     ]
     lost = sum(each.fate is Fate.LOST for each in accounts)
-    line.said = (
-        f"{len(accounts)} requests, {len(cut)} streams cut: {whole} ended whole, {right} of them"
-        f" with the right text; {len(hurt)} others failed, {lost} lost"
+    line.said += (
+        f"{len(accounts)} requests, {len(cut)} streams cut: {whole} ended whole, {same} of them"
+        f" with the right text"
+        + (f" and {right - same} with what the engine itself goes on with" if own else "")
+        + f"; {len(hurt)} others failed, {lost} lost"
     )
-    least = right if "stand-ins" in line.name else whole
-    if not cut or least < LEAST_RIGHT * len(cut):
-        line.flaws.append(f"only {least} of {len(cut)} cut streams were continued rightly")
+    if not cut or right < LEAST_RIGHT * len(cut):
+        said = Counter(each.said for each in cut if each.fate not in (Fate.SERVED, Fate.WRONG))
+        line.flaws.append(
+            f"only {right} of {len(cut)} cut streams were continued rightly: {said.most_common(3)}"
+        )
     if hurt:
         line.flaws.append(f"{len(hurt)} without a byte out failed: {hurt[0].said}")
     if lost:

@@ -77,12 +77,12 @@ async def _told(on: Stage, name: str, prompt: str) -> str:
 async def rows(faults: Sequence[Fault], seed: int) -> AsyncIterator[Row]:
     """Play the faults, those in one fleet together."""
     rng = Random(seed)
-    fleets: dict[str | None, list[Fault]] = {}
+    fleets: dict[tuple[str | None, bool], list[Fault]] = {}
     for fault in faults:
-        fleets.setdefault(fault.lost, []).append(fault)
-    for lost, played in fleets.items():
+        fleets.setdefault((fault.lost, fault.shared), []).append(fault)
+    for (lost, shared), played in fleets.items():
         with tempfile.TemporaryDirectory(prefix="headway-faults-") as folder:
-            async with stage(Path(folder), lost=lost) as on:
+            async with stage(Path(folder), lost=lost, shared=shared) as on:
                 known = await known_answers(on, rng)
                 for fault in played:
                     yield await _played(on, fault, known, Random(rng.getrandbits(32)))
@@ -110,8 +110,12 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
         note_moments(on, fault, crowd)
         await fault.strike(on)
         await asyncio.sleep(fault.lasts_s)
+        unnoticed = fault.shared and await on.sharing()
         await on.mend()
+        shared_s = await on.shares() if fault.shared else None
         back_s = None if fault.lost else await _used(on, fault)
+        if fault.shared:
+            back_s = shared_s
         await asyncio.sleep(AFTER_S)
         crowd.stopping = True
         async with asyncio.timeout(END_S):
@@ -124,6 +128,8 @@ async def play(on: Stage, fault: Fault, known: list[Known], rng: Random) -> Row:
     )
     row.notes.update(each.said for each in crowd.accounts if each.fate not in (None, Fate.SERVED))
     row.flaws = flaws_of(row, fault, crowd.accounts)
+    if unnoticed:
+        row.flaws.append("the routers took Redis for well")
     on.router.must_run()
     return row
 

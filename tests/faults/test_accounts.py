@@ -9,8 +9,12 @@ import pytest
 from tests.faults.catalogue import FAULTS, Fault, nothing
 from tests.faults.crowd import Account, Fate, Moment, doubled, judged_error, read_stream
 from tests.faults.gate import value_of
+from tests.faults.lines import Line
 from tests.faults.markov import continued
 from tests.faults.matrix import Row, flaws_of, table
+from tests.faults.schedules import judged
+from tests.faults.written import merged
+from tests.policies.fault_world import Tally
 
 MARK = b"data: [DONE]\n\n"
 
@@ -115,3 +119,36 @@ def test_a_header_is_found_whatever_its_case():
 
     assert value_of(head, b"x-request-id") == "abc"
     assert value_of(head, b"missing") == ""
+
+
+def test_what_is_played_again_replaces_what_was_written_and_the_rest_stays():
+    first, second = FAULTS[0].name, FAULTS[1].name
+    one, other = row(served=1), row(served=2)
+    one.name, other.name = second, first
+    before = merged("", [one], [Line("kill", "once"), Line("crowd", "full")])
+    after = merged(before, [other], [Line("kill", "twice", ["too late"])])
+    names = [each.split("|")[1].strip() for each in after.splitlines() if each.startswith("|")]
+
+    assert names == ["fault", "---", first, second]
+    assert "* kill: twice. Falls short: too late.\n* crowd: full.\n" in after
+
+
+@pytest.mark.parametrize(
+    ("counts", "flaw"),
+    [
+        ({"false": 3}, "false ejections"),
+        ({"missed": 2}, "faults missed"),
+        ({"late": 4}, "not back in time"),
+    ],
+    ids=["false", "missed", "late"],
+)
+def test_schedules_that_are_judged_wrongly_too_often_are_a_flaw(counts, flaw):
+    tally = Tally(schedules=200, healthy=600, judged=100)
+    tally.join(Tally(schedules=100, healthy=300, judged=50, **counts))
+
+    assert [each.split(":")[0] for each in judged(tally).flaws] == [flaw]
+    assert judged(tally).said.startswith("300 played")
+
+
+def test_schedules_that_are_judged_rightly_are_none():
+    assert judged(Tally(schedules=300, healthy=900, judged=150, missed=1)).flaws == []

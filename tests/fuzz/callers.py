@@ -56,6 +56,7 @@ class Door:
         self.routes: Mapping[bytes, Route] = ROUTES
         self.known = known
         self.most_connections = 2
+        self.trusts = lambda _: True
         self.now = 0.0
         self.clock: Callable[[], float] = lambda: self.now
         self.connections: set[Inbound] = set()

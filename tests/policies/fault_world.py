@@ -24,6 +24,12 @@ SECONDS = 22.0
 SLOTS = 8
 FIRST_TOKEN_LIMIT_S = 10.0
 IDLE_S = 5.0
+READER_PER_S = 30_000.0
+"""Bytes of prompts that an engine reads a second,"""
+SLOW_READER_PER_S = 2_500.0
+"""and one on a CPU."""
+LONG_S = 0.5
+"""A prompt that takes so long to read keeps all others from their tokens there."""
 PROBE_S = 2.0
 CANARY_S = 10.0
 CANARY_LIMIT_S = 2.0
@@ -94,6 +100,11 @@ class Engine:
         return self.kind if self.breaks_at <= now < self.mends_at else None
 
 
+def _reads_long(engine: Engine) -> Task | None:
+    """Return the request whose prompt is being read to the exclusion of all others."""
+    return next((task for task in engine.tasks if task.first_at > LONG_S), None)
+
+
 @dataclass(slots=True)
 class Verdict:
     """What came of one schedule."""
@@ -113,8 +124,10 @@ class Verdict:
 class World:
     """One schedule."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, reads_slowly: bool = False) -> None:
+        """`reads_slowly`: engines as on CPUs, which give nobody a token while they read a prompt."""
         self.rng = rng = Random(seed)
+        self.reads_slowly = reads_slowly
         count = rng.choice((3, 3, 4, 5))
         base_s = rng.uniform(0.01, 0.04)
         self.engines = {
@@ -172,11 +185,20 @@ class World:
                 id="r",
                 model="m",
                 needs=frozenset(),
-                prompt_bytes=self.rng.randint(40, 8000),
+                prompt_bytes=self._prompt_bytes(),
                 streams=self.rng.random() < 0.75,
                 wish=Wish(self.rng.choice(list(SlaClass))),
             )
             self._take([self.dispatcher.arrive(facts, self.now)])
+
+    def _prompt_bytes(self) -> int:
+        if not self.reads_slowly:
+            return self.rng.randint(40, 8000)
+        return (
+            self.rng.randint(40, 400)
+            if self.rng.random() < 0.95
+            else self.rng.randint(2000, 12_000)
+        )
 
     def _take(self, answers: Iterable[object]) -> None:
         for answer in answers:
@@ -194,7 +216,8 @@ class World:
             self._failed(flight, FailureKind.BUSY)
         else:
             tokens = self.rng.randint(8, 120)
-            first_s = self.rng.uniform(0.05, 0.3) + flight.ask.facts.prompt_bytes / 30_000
+            per_s = SLOW_READER_PER_S if self.reads_slowly else READER_PER_S
+            first_s = self.rng.uniform(0.05, 0.3) + flight.ask.facts.prompt_bytes / per_s
             task = Task(flight, tokens, first_s, moved_at=self.now)
             task.poison = self.rng.random() < 0.004
             engine.tasks.append(task)
@@ -218,6 +241,9 @@ class World:
         if rng.random() < 0.01:
             # It works at least once before the next one.
             engine.pause_until = self.now + rng.uniform(0.1, 0.7)
+        if self.reads_slowly and (reading := _reads_long(engine)):
+            reading.first_at -= TICK_S / (5.0 if fault is Kind.SLOW else 1.0)
+            return
         engine.steps += bool(engine.tasks)
         share_s = TICK_S / (5.0 if fault is Kind.SLOW else 1.0)
         load = 1.0 + 0.5 * len(engine.tasks) / SLOTS
@@ -234,6 +260,8 @@ class World:
         if self.rng.random() < 0.004:
             self.dispatcher.ended(flight, Ending.ABANDONED, self.now)
             return False
+        if self.reads_slowly and task.flight.sent_at == self.now:
+            return True  # no first token takes no time
         if task.first_at > 0:
             task.first_at -= share_s
             if task.first_at > 0:
@@ -275,7 +303,8 @@ class World:
             self.dispatcher.probed(engine.id, fault not in (Kind.DEAD, Kind.SILENT), self.now)
         if self.now >= self._next_read[engine.id]:
             self._next_read[engine.id] += 1.0
-            if fault not in (Kind.DEAD, Kind.SILENT) and engine.counts:
+            answers = engine.counts and not (self.reads_slowly and _reads_long(engine))
+            if fault not in (Kind.DEAD, Kind.SILENT) and answers:
                 load = Reading(engine.steps)
                 self.dispatcher.observed(engine.id, load, self.now)
 
@@ -356,10 +385,20 @@ class Tally:
         if not verdict.back:
             self.why[f"late: {verdict.kind}"] += 1
 
+    def join(self, other: "Tally") -> None:
+        """Take in all that another one counted."""
+        self.schedules += other.schedules
+        self.healthy += other.healthy
+        self.false += other.false
+        self.judged += other.judged
+        self.missed += other.missed
+        self.late += other.late
+        self.why += other.why
 
-def play(seeds: Iterable[int]) -> Tally:
+
+def play(seeds: Iterable[int], *, reads_slowly: bool = False) -> Tally:
     """Play schedules by their seeds."""
     tally = Tally()
     for seed in seeds:
-        tally.add(World(seed).run())
+        tally.add(World(seed, reads_slowly=reads_slowly).run())
     return tally

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.affinity import MOST_BEGINNINGS, Affinity
+from policies.affinity import LEAST_TRUST, MOST_BEGINNINGS, Affinity
 from tests.policies.builders import facts
 
 
@@ -40,7 +40,7 @@ def test_engines_that_cache_nothing_are_not_trusted_to_for_long():
     for _ in range(200):
         known.learn(500, 800)
 
-    assert low == pytest.approx(0.05)
+    assert low == pytest.approx(LEAST_TRUST)
     assert known.trust > 0.9
 
 

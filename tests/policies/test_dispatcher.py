@@ -426,6 +426,29 @@ def test_a_stale_connection_is_replaced_at_the_same_endpoint():
     assert refused(refusal).reason is RefusalReason.RETRIES_SPENT
 
 
+@pytest.mark.parametrize("names", ["ab", "a"], ids=["another", "no other"])
+def test_a_second_stale_connection_sends_a_request_elsewhere_where_there_is_another(names):
+    made = dispatcher(*(plan(name) for name in names))
+    taken = sent(made.arrive(facts(), 0.0))
+    once = sent(made.failed(taken, FailureKind.STALE_CONNECTION, 0.1))
+    first = once.endpoint
+    twice = sent(made.failed(once, FailureKind.STALE_CONNECTION, 0.2))
+
+    assert (twice.endpoint is first) == (names == "a")
+
+
+def test_a_stale_connection_takes_none_of_a_requests_attempts():
+    made = dispatcher(*(plan(name) for name in "abc"))
+    taken = sent(made.arrive(facts(), 0.0))
+    again = sent(made.failed(taken, FailureKind.STALE_CONNECTION, 0.1))
+    for _ in range(2):
+        again = sent(made.failed(again, FailureKind.NOT_REACHED, 0.2))
+    refusal = refused(made.failed(again, FailureKind.NOT_REACHED, 0.3))
+
+    assert refusal.reason is RefusalReason.RETRIES_SPENT
+    assert len(again.tried) == 2
+
+
 def test_a_retry_that_finds_no_slot_waits_and_stands_before_those_that_came_later():
     made = dispatcher(plan("a", max_in_flight=1), plan("b", max_in_flight=1))
     one, two = (sent(made.arrive(facts(id=name), 0.0)) for name in "ab")
@@ -913,6 +936,38 @@ def test_a_cache_is_not_followed_where_its_endpoint_is_too_late():
     again = sent(made.arrive(facts(INTERACTIVE, beginnings=(1,), known_prompt_tokens=300), 0.1))
 
     assert again.endpoint is not first.endpoint
+
+
+def test_where_all_are_late_a_cache_is_followed_for_what_it_saves():
+    policy = replace(slow(), affinity=AffinityPolicy(explore_share=0.0))
+    made = dispatcher(plan("a", max_in_flight=50), plan("b", max_in_flight=50), policy=policy)
+    first = sent(made.arrive(facts(INTERACTIVE, beginnings=(1,), known_prompt_tokens=300), 0.0))
+    other = sent(made.arrive(facts(INTERACTIVE, beginnings=(2,), known_prompt_tokens=300), 0.0))
+    assert other.endpoint is not first.endpoint
+    sent(made.arrive(facts(STANDARD, beginnings=(2,), known_prompt_tokens=300), 0.0))
+
+    again = sent(made.arrive(facts(INTERACTIVE, beginnings=(2,), known_prompt_tokens=900), 0.3))
+
+    assert again.endpoint is other.endpoint
+    assert again.reason is Reason.AFFINITY
+
+
+@pytest.mark.parametrize(("known_tokens", "stays"), [(6000, True), (30000, False)])
+def test_a_conversation_that_grew_too_long_for_its_pool_stays_while_little_of_it_is_unread(
+    known_tokens, stays
+):
+    policy = Policy(affinity=AffinityPolicy(explore_share=0.0))
+    made = dispatcher(plan("short", FAST), plan("long"), policy=policy)
+    early = {"beginnings": tuple(range(9)), "known_prompt_tokens": 3500}
+    first = sent(made.arrive(facts(INTERACTIVE, **early), 0.0))
+    assert first.endpoint.id == "short"
+    made.first_token(first, 0.1)
+    made.ended(first, Ending.COMPLETED, 1.0)
+
+    later = {"beginnings": tuple(range(12)), "known_prompt_tokens": known_tokens}
+    again = sent(made.arrive(facts(INTERACTIVE, **later), 2.0))
+
+    assert (again.endpoint is first.endpoint) is stays
 
 
 def test_what_would_be_served_too_late_is_refused_at_once_and_told_when_to_come_back():

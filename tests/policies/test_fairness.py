@@ -66,3 +66,64 @@ def test_never_are_all_over_their_share(steps):
         made.used(tenant, tokens, now)
 
         assert not all(made.over(each, now) for each in "abc")
+
+
+# What was used at other routers
+
+
+def test_what_a_tenant_used_elsewhere_counts_as_if_it_had_been_here():
+    made = shares()
+    made.used("greedy", 100.0, 0.0)
+    made.used("modest", 100.0, 0.0)
+
+    made.heard({"greedy": 800.0}, 0.0)
+
+    assert made.over("greedy", 0.0)
+    assert made.own(9, 0.0) == {"greedy": 100.0, "modest": 100.0}
+
+
+def test_what_was_heard_replaces_what_was_heard_before():
+    made = shares()
+    made.used("a", 100.0, 0.0)
+    made.heard({"a": 50.0, "b": 70.0}, 0.0)
+
+    made.heard({"b": 30.0}, 5.0)
+    made.heard({}, 90.0)
+
+    assert made.of("b") == 0.0
+    assert made.own(9, 90.0) == {}
+
+
+def test_of_many_those_are_told_who_used_most():
+    made = shares()
+    for number in range(1, 10):
+        made.used(f"t{number}", 10.0 * number, 0.0)
+
+    assert made.own(2, 0.0) == {"t9": 90.0, "t8": 80.0}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("here", "there")),
+            st.sampled_from("abc"),
+            st.floats(0, 1e4),
+            st.floats(0, 40),
+        ),
+        max_size=40,
+    )
+)
+def test_own_use_is_what_it_would_be_without_the_others(events):
+    both, lone = shares(), shares()
+    now = 0.0
+    for where, tenant, tokens, passed in events:
+        now += passed
+        if where == "here":
+            both.used(tenant, tokens, now)
+            lone.used(tenant, tokens, now)
+        else:
+            both.heard({tenant: tokens}, now)
+
+    ours, alone = both.own(9, now), lone.own(9, now)
+    for tenant in ours.keys() | alone.keys():
+        assert abs(ours.get(tenant, 0.0) - alone.get(tenant, 0.0)) < 1.1

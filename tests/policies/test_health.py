@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.health import Health, State
+from policies.health import Cause, Health, State
 from policies.policy import HealthPolicy
 
 
@@ -265,3 +265,27 @@ def test_whatever_happens_it_takes_requests_only_if_it_is_worth_waiting_for(happ
         assert judged.hopeful or not judged.takes_requests
         # A time of being down ends by itself only where failed requests were the cause.
         assert judged.retry_at == inf or not judged.probed_down
+
+
+def test_one_that_is_slow_again_soon_is_left_alone_for_longer_but_never_for_long():
+    judged = health(back_off_s=1.0)
+    rests, now = [], 0.0
+    for _ in range(4):
+        judged.put_down(Cause.SLOW, now)
+        rests.append(judged.retry_at - now)
+        now = judged.retry_at
+        judged.try_again()
+        judged.trial_passed()
+        judged.succeeded()
+        now += 2.5
+
+    assert rests == [1.0, 2.0, 4.0, 4.0]
+
+
+def test_slowness_of_long_ago_is_forgotten():
+    judged = health(back_off_s=1.0)
+    judged.put_down(Cause.SLOW, 0.0)
+    judged.put_down(Cause.SLOW, 5.0)
+    judged.put_down(Cause.SLOW, 60.0)
+
+    assert judged.retry_at == 61.0

@@ -40,8 +40,9 @@ def test_answers_that_come_as_a_whole_show_nothing_unless_the_engine_counts():
     silent = progress.still_s(60.0)
     progress.counted(5.0, 60.0)
     progress.counted(5.0, 61.0)
+    progress.counted(5.0, 63.0)
 
-    assert (silent, progress.still_s(63.0)) == (0.0, 3.0)
+    assert (silent, progress.still_s(64.0)) == (0.0, 3.0)
 
 
 def test_a_counter_that_moves_is_a_sign_of_life():
@@ -112,3 +113,25 @@ def test_a_speed_is_forgotten_on_demand():
     progress.forget_speed()
 
     assert progress.per_token_s(0.0) is None
+
+
+def test_a_short_prompt_of_a_whole_answer_excuses_no_silence():
+    progress = Progress()
+    progress.reading.saw(100, 100, 0.1)
+    progress.began(0.0, streams=True)
+    progress.first_token(0.1)
+    progress.began(1.0, streams=False, prompt_tokens=100)
+
+    assert progress.still_s(1.5) == 1.4
+
+
+def test_what_was_thought_long_is_judged_anew_as_more_is_known():
+    progress = Progress()
+    progress.began(0.0, streams=True)
+    progress.first_token(0.0)
+    progress.began(0.0, streams=False, prompt_tokens=5000)
+    unknown = progress.still_s(4.0), progress.unread_tokens(4.0)
+    progress.reading.saw(5000, 5000, 0.2)
+
+    assert unknown == (0.0, 5000)
+    assert (progress.still_s(4.0), progress.unread_tokens(4.0)) == (4.0, 0)

@@ -47,6 +47,12 @@ def test_a_stale_connection_is_forgiven_once_whatever_the_budget():
     assert judge(FailureKind.STALE_CONNECTION, 2, spared=True)
 
 
+@pytest.mark.parametrize("kind", [*ELSEWHERE, FailureKind.BUSY])
+def test_a_stale_connection_is_no_attempt(kind):
+    assert judge(kind, 3, spared=True)
+    assert not judge(kind, 4, spared=True)
+
+
 def test_the_budget_holds_a_tenth_of_requests():
     budget = empty_budget()
     budget.policy = RetryPolicy(burst=20.0, per_s=0.0)

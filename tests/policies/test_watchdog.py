@@ -133,7 +133,7 @@ def test_slowness_that_passes_is_forgiven():
 
 def test_a_first_token_may_take_as_long_as_it_lately_took():
     one, other = pool(2)
-    one.peak.saw(2.0, 0.0)
+    one.progress.reading.saw(100, 100, 2.0)
     flight(one, now=0.0)
     watch([one, other], 3.0)
     patient = one.health.state
@@ -157,9 +157,11 @@ def test_a_counter_that_is_read_seldom_is_given_time():
     one.progress.counted(1.0, -2.0)
     one.progress.counted(1.0, 0.0)
     flight(one, now=0.0, streams=False)
-    watch([one, other], 4.0)
+    one.progress.counted(1.0, 2.0)
+    watch([one, other], 3.9)
     patient = one.health.state
-    watch([one, other], 4.6)
+    one.progress.counted(1.0, 4.0)
+    watch([one, other], 4.0)
 
     assert (patient, one.health.state) == (State.UP, State.DOWN)
 
@@ -172,3 +174,88 @@ def test_an_endpoint_on_trial_is_left_to_its_trial():
     watch([one, other], 60.0)
 
     assert one.health.state is State.TRIAL
+
+
+def long_prompt(endpoint, now, **changes):
+    return flight(endpoint, now=now, prompt_bytes=16_000, **changes)
+
+
+def test_streams_may_stand_still_for_as_long_as_a_prompt_beside_them_takes():
+    one, other = pool(2)
+    one.began(long_prompt(one, -20.0), -10.0)
+    speak(one, 1, 0.1, 0.0)
+    long_prompt(one, 0.0)
+    watch([one, other], 12.0)
+    patient = one.health.state
+    watch([one, other], 31.0)
+
+    assert (patient, one.health.state) == (State.UP, State.DOWN)
+
+
+def test_a_prompt_longer_than_any_before_is_given_more_time_in_proportion():
+    one, other = pool(2)
+    one.began(flight(one, now=-1.0, prompt_bytes=400), -0.7)
+    long_prompt(one, 0.0)
+    watch([one, other], 9.0)
+    patient = one.health.state
+    watch([one, other], 60.0)
+
+    assert (patient, one.health.state) == (State.UP, State.DOWN)
+
+
+def test_a_long_prompt_takes_nothing_of_the_haste_about_short_ones():
+    one, other = pool(2)
+    long = long_prompt(one, -20.0)
+    one.began(long, -10.0)
+    one.give(long)
+    short = flight(one, now=-5.0, prompt_bytes=40)
+    one.began(short, -4.9)
+    one.give(short)
+    flight(one, now=0.0, prompt_bytes=40)
+    watch([one, other], 1.1)
+
+    assert one.health.state is State.DOWN
+
+
+def test_streams_are_given_time_for_a_long_prompt_whose_answer_comes_as_a_whole():
+    one, other = pool(2)
+    long = long_prompt(one, -20.0)
+    one.began(long, -10.0)
+    one.give(long)
+    streaming(one, now=0.0)
+    long_prompt(one, 0.1, streams=False)
+    watch([one, other], 12.0)
+    patient = one.health.state
+    watch([one, other], 32.0)
+
+    assert (patient, one.health.state) == (State.UP, State.DOWN)
+
+
+def test_an_engine_that_does_not_tell_its_counter_while_it_computes_is_left_to_its_probes():
+    one, other = pool(2)
+    one.progress.counted(1.0, -0.5)
+    one.progress.counted(1.0, 0.0)
+    flight(one, now=0.0, streams=False)
+    watch([one, other], 30.0)
+
+    assert one.health.state is State.UP
+
+
+@pytest.mark.parametrize("streams", [True, False], ids=["a stream", "an answer as a whole"])
+def test_one_that_reads_a_long_prompt_is_not_slow(streams):
+    one, *others = endpoints = pool(3)
+    for each in endpoints:
+        long = long_prompt(each, -20.0)
+        each.began(long, -10.0)
+        each.give(long)
+    for each in endpoints:
+        streaming(each)
+    long_prompt(one, 0.0, streams=streams)
+    for number in range(40):
+        now = number * 0.25
+        for each in others:
+            speak(each, 10, 0.2, now)
+        speak(one, 1, 0.25, now)
+        watch(endpoints, now)
+
+    assert one.health.state is State.UP

@@ -1,12 +1,12 @@
 """The configuration file: what it means, and what is said of a wrong one."""
 
-import ssl
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, get_args
 
 import pytest
+import trustme
 from annotated_types import MultipleOf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,8 +18,7 @@ from policies.policy import ModelPolicy, Policy
 from router import toml
 from router.config import Config, describe, load, read_secrets
 from router.document import FORBIDDING, ConfigError, Document
-from router.settings import Admin, Endpoint, Level, Pool, Redis, Server, State, Tls
-from router.tls import client_context
+from router.settings import Access, Admin, Endpoint, Level, Pool, Redis, Server, State, Tls
 
 FAST = """
 [[pools]]
@@ -103,6 +102,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
     text = """
         server = { host = "::", port = 0, log_level = "debug", limits = { drain_s = 0 } }
         admin = { token_file = "admin.token", port = 9000 }
+        access = { open = true, trusted_proxies = ["10.0.0.0/8"] }
         redis = { url = "redis://cache:6379/1" }
         state = { directory = "kept" }
         timeouts = { total_s = 3 }
@@ -112,6 +112,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
     limits = replace(Server().limits, drain_s=0.0)
 
     assert config.server == Server("::", 0, log_level=Level.DEBUG, limits=limits)
+    assert config.access == Access(open=True, trusted_proxies=("10.0.0.0/8",))
     assert config.admin == Admin(tmp_path / "admin.token", port=9000)
     assert config.redis == Redis("redis://cache:6379/1")
     assert config.state == State(tmp_path / "kept")
@@ -121,6 +122,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
 
 def test_every_key_of_an_endpoint_is_read(written, tmp_path):
     (tmp_path / "key").write_text("sk-1")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     text = endpoint(
         id='"a"',
         engine='"sglang"',
@@ -227,10 +229,25 @@ def test_what_is_described_loads_as_the_same(written, tmp_path):
 
 def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
     (tmp_path / "admin.token").write_text("s3cret-token")
-    text = 'admin = { token_file = "admin.token" }\nredis = { url = "redis://cache" }\n'
+    trustme.CA().issue_cert("r").private_key_and_cert_chain_pem.write_to_path(tmp_path / "r.pem")
+    text = """
+        admin = { token_file = "admin.token" }
+        redis = { url = "redis://cache" }
+        server = { tls = { cert_file = "r.pem", key_file = "r.pem" } }
+        [access.tenants.acme]
+        tokens_per_day = 1000000
+        [access.jwt]
+        issuer = "https://id.example"
+        audience = "headway"
+        jwks_file = "jwks.json"
+        """
     config = load(
         written(text + endpoint(api_key_env='"KEY"')),
-        {"KEY": "s3cret-key", "HEADWAY_REDIS_PASSWORD": "s3cret-password"},
+        {
+            "KEY": "s3cret-key",
+            "HEADWAY_REDIS_PASSWORD": "s3cret-password",
+            "HEADWAY_ACCESS_PEPPER": "s3cret-pepper",
+        },
     )
     description = describe(config)
 
@@ -681,10 +698,40 @@ def test_a_bound_of_another_kind_is_told_in_the_validators_words():
     assert caught.value.sentences() == ["triple.size: should be a multiple of 3, not 4"]
 
 
-def test_certificates_are_checked_unless_the_file_says_otherwise(tmp_path):
-    checking, trusting = client_context(Tls()), client_context(Tls(verify=False))
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "router.example"])  # noqa: S104 # none is listened on
+def test_nobody_is_left_open_to_the_world_unawares(written, host):
+    with pytest.raises(ConfigError) as refused:
+        load(written(f'server = {{ host = "{host}" }}\n' + FAST), {})
+    (sentence,) = refused.value.sentences()
 
-    assert (checking.verify_mode, checking.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert (trusting.verify_mode, trusting.check_hostname) == (ssl.CERT_NONE, False)
-    with pytest.raises(FileNotFoundError):
-        client_context(Tls(ca_file=tmp_path / "missing.pem"))
+    assert "headway keys create" in sentence
+    assert "open = true" in sentence
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_on_a_loopback_address_nobody_is_asked(written, host):
+    config = load(written(f'server = {{ host = "{host}" }}\n' + FAST), {})
+
+    assert config.access is None
+
+
+@pytest.mark.parametrize("access", ["{}", "{ open = true }"])
+def test_a_public_address_takes_either_keys_or_the_word_that_it_is_open(written, access):
+    text = f'server = {{ host = "::" }}\naccess = {access}\n'
+    config = load(written(text + FAST), {})
+
+    assert config.access is not None
+
+
+@pytest.mark.parametrize(
+    "files", ["", 'jwks_file = "a"\njwks_url = "https://id.example/keys"\n'], ids=["none", "both"]
+)
+def test_tokens_are_checked_with_the_keys_of_one_place(written, files):
+    text = f'[access.jwt]\nissuer = "i"\naudience = "a"\n{files}'
+    with pytest.raises(ConfigError, match="either jwks_file or jwks_url"):
+        load(written(text + FAST), {})
+
+
+def test_a_proxy_is_named_by_its_network(written):
+    with pytest.raises(ConfigError, match=r"is no network .* '10.0.0.0/8'"):
+        load(written('access = { trusted_proxies = ["nginx"] }\n' + FAST), {})

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.access_log import AccessLog
 from router.lines import LineWriter
-from router.log import AccessLog, LineHandler, Style, start_logging
+from router.log import LineHandler, Style, start_logging
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 

@@ -6,6 +6,8 @@
  *   --seconds S          (2)           how long to measure; 0: only until everything is open
  *   --requests N         (no bound)    closed: stop after so many, if that is sooner
  *   --warm-up S          (0.3)         closed: same load before, not counted
+ *   --rate R             (0)           closed: so many requests a second, evenly, on connections in
+ *                                      turn; none where all wait for answers. 0: as fast as it goes
  *   --interval-us N      (20000)       streams: time between two events of one stream
  *   --body-bytes N       (256)         length of the request's body, a chat with one message
  *   --path P             (/v1/chat/completions)
@@ -51,7 +53,7 @@ static char scratch[SCRATCH_BYTES];
 static Buffer request;
 static Histogram seen;          /* closed: latencies; streams: ages of events; in ns */
 static unsigned long port, connections = 32, body_bytes = 256, interval_us = 20000;
-static double seconds = 2, warm_up_s = 0.3;
+static double seconds = 2, warm_up_s = 0.3, rate = 0;
 static uint64_t most_requests = UINT64_MAX, asked, stop_ns, last_progress_ns;
 static size_t open_count, opening, in_flight;
 static bool streams;
@@ -281,7 +283,7 @@ static void read_answer(Connection *connection) {
     mark_opened(connection);
     connection->asking = false;
     in_flight--;
-    if (now < stop_ns && asked < most_requests) ask(connection);
+    if (rate == 0 && now < stop_ns && asked < most_requests) ask(connection);
 }
 
 /* --- phases ------------------------------------------------------------------------------ */
@@ -318,10 +320,27 @@ static void start_counting(double for_s) {
     stop_ns = last_progress_ns + (uint64_t)(for_s * 1e9);
 }
 
-/* Closed loop until time or requests are up and every answer has come. */
+/* Evenly until time or requests are up, on the next connection that is free. */
+static void ask_evenly(Connection *all) {
+    uint64_t gap_ns = (uint64_t)(1e9 / rate), due_ns = now_ns();
+    size_t next = 0;
+    while (due_ns < stop_ns && asked < most_requests) {
+        turn(due_ns);
+        for (; due_ns <= now_ns() && due_ns < stop_ns; due_ns += gap_ns)
+            for (size_t i = 0; i < connections; i++) {
+                next = (next + 1) % connections;
+                if (!all[next].opened || all[next].asking) continue;
+                ask(&all[next]);
+                break;
+            }
+    }
+}
+
+/* Until time or requests are up and every answer has come. */
 static void ask_for(Connection *all, double for_s) {
     start_counting(for_s);
-    for (size_t i = 0; i < connections && asked < most_requests; i++) ask(&all[i]);
+    if (rate > 0) ask_evenly(all);
+    else for (size_t i = 0; i < connections && asked < most_requests; i++) ask(&all[i]);
     while (in_flight > 0) turn(NEVER_NS);
 }
 
@@ -349,6 +368,7 @@ static void read_options(int count, char **arguments, const char **path, Buffer 
         else if (strcmp(name, "--seconds") == 0) seconds = strtod(value, NULL);
         else if (strcmp(name, "--requests") == 0) most_requests = strtoull(value, NULL, 10);
         else if (strcmp(name, "--warm-up") == 0) warm_up_s = strtod(value, NULL);
+        else if (strcmp(name, "--rate") == 0) rate = strtod(value, NULL);
         else if (strcmp(name, "--interval-us") == 0) interval_us = strtoul(value, NULL, 10);
         else if (strcmp(name, "--body-bytes") == 0) body_bytes = strtoul(value, NULL, 10);
         else if (strcmp(name, "--path") == 0) *path = value;

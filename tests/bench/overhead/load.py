@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from itertools import cycle
 from typing import cast
 
 import httptools
@@ -36,6 +37,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=2.0)
     made.add_argument("--requests", type=int)
     made.add_argument("--warm-up", type=float, default=0.3)
+    made.add_argument("--rate", type=float, default=0.0)
     made.add_argument("--interval-us", type=int, default=20_000)
     made.add_argument("--body-bytes", type=int, default=256)
     made.add_argument("--path", default="/v1/chat/completions")
@@ -67,7 +69,9 @@ def question(asked: argparse.Namespace) -> bytes:
 class Tally:
     """What was seen since the phase began, and whether to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float = 0.0) -> None:
+        self.rate = rate
+        """Requests a second; 0: as fast as it goes."""
         self.start()
         self.failure: str | None = None
         self.changed = asyncio.Event()
@@ -101,7 +105,7 @@ class Asker(asyncio.Protocol):
         self.request = request
         self.streams = streams
         self.parser = httptools.HttpResponseParser(self)
-        self.opened = False
+        self.opened = self.asking = False
         self.tail = b""
         self.transport: asyncio.Transport
 
@@ -119,6 +123,7 @@ class Asker(asyncio.Protocol):
 
     def ask(self) -> None:
         """Send the request."""
+        self.asking = True
         self.tally.asked += 1
         self.tally.in_flight += 1
         self.asked_ns = time.monotonic_ns()
@@ -153,8 +158,9 @@ class Asker(asyncio.Protocol):
         tally = self.tally
         tally.seen_us.append((time.monotonic_ns() - self.asked_ns) / 1000)
         tally.in_flight -= 1
+        self.asking = False
         self.mark_opened()
-        if tally.more:
+        if tally.more and not tally.rate:
             self.ask()
         elif tally.in_flight == 0:
             tally.changed.set()
@@ -198,18 +204,33 @@ def report(tally: Tally, phase: str, elapsed_s: float) -> None:
     sys.stdout.flush()
 
 
+async def ask_evenly(tally: Tally, askers: list[Asker]) -> None:
+    """Ask so many times a second, on connections in turn that are free."""
+    due_s = time.monotonic()
+    turns = cycle(askers)
+    while tally.more and tally.failure is None:
+        free = next((each for each, _ in zip(turns, askers, strict=False) if not each.asking), None)
+        if free is not None:
+            free.ask()
+        due_s += 1.0 / tally.rate
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+
+
 async def closed(tally: Tally, askers: list[Asker], for_s: float, most: int | None) -> None:
     """Ask until time or requests are up and every answer has come. Raises LoadFailed."""
     tally.start(for_s, most)
-    for asker in askers:
-        if tally.more:
-            asker.ask()
+    if tally.rate:
+        await ask_evenly(tally, askers)
+    else:
+        for asker in askers:
+            if tally.more:
+                asker.ask()
     await until(tally, "in_flight", 0)
 
 
 async def drive(asked: argparse.Namespace) -> None:
     """Open, warm up, wait for the word, measure. Raises LoadFailed."""
-    tally = Tally()
+    tally = Tally(asked.rate)
     request = question(asked)
     streams = asked.mode == "streams"
     askers = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.bench.overhead.targets import DIRECT, HEADWAY
+from tests.bench.overhead.targets import DIRECT, HEADWAY, SHARING
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
 """By target and figure, one value a repeat."""
@@ -36,6 +36,10 @@ class Bound:
     most: float
     beside: str | None = None
     """Times that target's figure; None: the figure itself."""
+    of: str = HEADWAY
+    """Whose figure."""
+    less: str | None = None
+    """That target's figure is taken off, repeat by repeat."""
 
 
 BOUNDS = (
@@ -44,6 +48,7 @@ BOUNDS = (
     Bound("added_p50_ms", "added p50 at c=1, in ms", 0.3),
     Bound("rss_streams_mb", "RSS with idle streams, in MB", 90),
     Bound("large_us", "CPU for a large body", 2, beside="bare"),
+    Bound("request_us", "CPU per request that sharing adds, in µs", 5, of=SHARING, less=HEADWAY),
 )
 
 
@@ -98,14 +103,24 @@ def ratio(values: Values, figure: str, target: str, beside: str) -> float | None
     return median(ratios) if ratios else None
 
 
+def difference(values: Values, figure: str, target: str, less: str) -> float | None:
+    """Return by how much a target's figure is above another's, median of the repeats' pairs."""
+    above = values.get(target, {}).get(figure, ())
+    below = values.get(less, {}).get(figure, ())
+    gaps = [high - low for high, low in zip(above, below, strict=False)]
+    return median(gaps) if gaps else None
+
+
 def judged(values: Values, bounds: Sequence[Bound] = BOUNDS) -> list[Verdict]:
     """Hold the router's figures to its bounds."""
     verdicts = []
     for bound in bounds:
-        own = values.get(HEADWAY, {}).get(bound.figure, ())
+        own = values.get(bound.of, {}).get(bound.figure, ())
         measured = median(own) if own else None
         if bound.beside is not None:
-            measured = ratio(values, bound.figure, HEADWAY, bound.beside)
+            measured = ratio(values, bound.figure, bound.of, bound.beside)
+        elif bound.less is not None:
+            measured = difference(values, bound.figure, bound.of, bound.less)
         verdicts.append(Verdict(bound, measured))
     return verdicts
 

@@ -13,10 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench.overhead.tools import BUILD, ROOT, CannotCompile, compiler
+from tests.fakes.redis_server import executable
 
 DIRECT = "direct"
 HEADWAY = "headway"
-FASTER = "headway-compiled"
+FROM_SOURCE = "headway-source"
+SHARING = "headway-redis"
 COMPILED = BUILD / "compiled"
 
 
@@ -128,15 +130,30 @@ endpoints = [{{ id = "bulk-0", engine = "vllm", url = "{url}", max_in_flight = 4
 """
 
 
-def headway(place: Place) -> list[str]:
+def from_source(place: Place) -> list[str]:
     """Write a configuration of two pools, both before the one engine; return the command."""
     path = place.directory / "headway.toml"
     path.write_text(CONFIG.format(place=place, url=f"http://127.0.0.1:{place.engine_port}"))
     return [sys.executable, "-m", "router", "serve", str(path)]
 
 
-def compiled(place: Place) -> list[str]:
-    """Compile the router, unless that very source is compiled already; return the command."""
+def headway(place: Place) -> list[str]:
+    """Write the configuration and compile the router; return the command."""
+    return [*_compiled(), *from_source(place)]
+
+
+def sharing(place: Place) -> list[str]:
+    """Write the same configuration with a Redis; return the command, which starts one as well."""
+    _, _, *rest = from_source(place)
+    port = free_port()
+    with (place.directory / "headway.toml").open("a") as config:
+        config.write(f'\n[redis]\nurl = "redis://127.0.0.1:{port}/0"\n')
+    launcher = [sys.executable, "-m", "tests.bench.overhead.with_redis", str(port)]
+    return [*_compiled(), *launcher, str(place.directory), *rest]
+
+
+def _compiled() -> list[str]:
+    """Compile the router, unless that very source is compiled already; return how to run it."""
     made = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
         capture_output=True,
@@ -145,9 +162,8 @@ def compiled(place: Place) -> list[str]:
     )
     if made.returncode != 0:
         raise CannotCompile(made.stderr.strip())
-    python, *rest = headway(place)
-    # -P: the modules of the compiled tree, not those of the directory that this runs in.
-    return ["env", f"PYTHONPATH={COMPILED}", python, "-P", *rest]
+    # A safe path: the modules of the compiled tree, not those of the directory that this runs in.
+    return ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={COMPILED}:{ROOT}"]
 
 
 def _never_missing() -> None:
@@ -156,6 +172,14 @@ def _never_missing() -> None:
 
 def _nginx_missing() -> str | None:
     return None if shutil.which("nginx") else "nginx is not on PATH"
+
+
+def _redis_missing() -> str | None:
+    try:
+        executable()
+    except FileNotFoundError as error:
+        return str(error)
+    return None
 
 
 def _compiler_missing() -> str | None:
@@ -182,12 +206,25 @@ TARGETS = {
             _uvicorn_version,
             by_default=False,
         ),
-        Target(HEADWAY, "the router", headway, _never_missing, _uvicorn_version),
         Target(
-            FASTER,
-            "the router with its hot path compiled, an experiment",
-            compiled,
+            HEADWAY,
+            "the router, its hot path compiled, as make wheel has it",
+            headway,
             _compiler_missing,
+            _uvicorn_version,
+        ),
+        Target(
+            SHARING,
+            "the router that shares over a Redis, whose cost is counted with it",
+            sharing,
+            lambda: _redis_missing() or _compiler_missing(),
+            _uvicorn_version,
+        ),
+        Target(
+            FROM_SOURCE,
+            "the router with nothing compiled",
+            from_source,
+            _never_missing,
             _uvicorn_version,
         ),
     )

@@ -1,4 +1,4 @@
-"""Routers as processes before the stand-ins, with or without a Redis."""
+"""Routers as processes before the stand-ins, sharing over a Redis."""
 
 import asyncio
 import os
@@ -13,16 +13,14 @@ from typing import Any
 
 import httpx
 
-from tests.bench.overhead.processes import cpu_s
 from tests.bench.replicas.stand_in import StandIn
-from tests.fakes.redis_server import RedisServer, free_port
+from tests.fakes.redis_server import free_port
 
 SLOTS, BULK_SLOTS = 8, 4
 START_S = 30.0
 CONFIG = """
 [server]
 port = {port}
-workers = {workers}
 access_log = "off"
 {redis}
 [policy.profiles.throughput.holds.bulk]
@@ -42,26 +40,25 @@ class Stage:
 
     folder: Path
     engines: Sequence[StandIn]
-    redis: RedisServer | None
+    redis_url: str
     routers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     """By port."""
     client: httpx.AsyncClient = field(
         default_factory=lambda: httpx.AsyncClient(trust_env=False, timeout=5.0)
     )
 
-    async def start(self, workers: int = 1) -> int:
+    async def start(self) -> int:
         """Start a router; returns its port once it is ready."""
         port = free_port()
         endpoints = ", ".join(
             f'{{ engine = "openai", url = "http://127.0.0.1:{each.port}" }}'
             for each in self.engines
         )
-        redis = "" if self.redis is None else f'[redis]\nurl = "{self.redis.url}"\n'
+        redis = f'[redis]\nurl = "{self.redis_url}"\n'
         path = self.folder / f"{port}.toml"
         path.write_text(
             CONFIG.format(
                 port=port,
-                workers=workers,
                 redis=redis,
                 bulk=BULK_SLOTS,
                 slots=SLOTS,
@@ -110,17 +107,11 @@ class Stage:
         self.routers[port].kill()
         self.routers.pop(port).wait()
 
-    def cpu_s(self) -> float:
-        """Return what all routers have cost."""
-        return sum(cpu_s(each.pid) for each in self.routers.values())
-
 
 @asynccontextmanager
-async def stage(
-    folder: Path, engines: Sequence[StandIn], redis: RedisServer | None
-) -> AsyncIterator[Stage]:
+async def stage(folder: Path, engines: Sequence[StandIn], redis_url: str) -> AsyncIterator[Stage]:
     """Yield a stage without routers; at the end there are none again."""
-    made = Stage(folder, engines, redis)
+    made = Stage(folder, engines, redis_url)
     try:
         yield made
     finally:

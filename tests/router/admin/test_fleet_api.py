@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from router.settings import State
+from router.settings import Admin, State
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, until
 from tests.fakes.scripted import answering, scripted_engine, silence
@@ -142,6 +142,46 @@ async def test_an_endpoint_whose_key_is_not_there_is_refused(admin, second):
 
     assert answer.status_code == 422
     assert "NO_SUCH_VARIABLE" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254", "http://8.8.8.8:80", "http://[::ffff:169.254.169.254]:80",
+            "https://[fd00:ec2::254]", "http://0.0.0.0:6379"],
+)  # fmt: skip
+async def test_an_endpoint_where_none_may_be_is_refused(admin, url):
+    endpoint = {"id": "far", "engine": "openai", "url": url}
+    answer = await admin.send("POST", "/pools/bulk/endpoints", endpoint)
+
+    assert answer.status_code == 422
+    assert "/pools/0/endpoints/1/url: " in answer.json()["error"]["message"]
+    assert admin.router.router.administration.fleet.version == 0
+
+
+async def test_a_name_that_leads_where_no_endpoint_may_be_is_never_connected_to(first, second):
+    nearby = second.url.replace("127.0.0.1", "localhost")
+    fresh = {"name": "more", "profile": "throughput", "models": ["other"],
+             "endpoints": [{"id": "named", "engine": "openai", "url": nearby}]}  # fmt: skip
+    bounds = Admin(allowed_networks=("10.0.0.0/8",))
+    async with administered(pool("bulk", first), admin=bounds) as admin:
+        made = await admin.send("POST", "/pools", fresh)
+        refused = await ask(admin.router.port, {**chat(), "model": "other"})
+        served = await ask(admin.router.port, chat())
+
+    assert made.status_code == 200
+    assert (refused.status, served.status) == (503, 200)
+    assert second.calls == []
+
+
+async def test_a_name_that_leads_where_endpoints_may_be_is_connected_to(first, second):
+    nearby = second.url.replace("127.0.0.1", "localhost")
+    fresh = {"name": "more", "profile": "throughput", "models": ["other"],
+             "endpoints": [{"id": "named", "engine": "openai", "url": nearby}]}  # fmt: skip
+    async with administered(pool("bulk", first)) as admin:
+        await admin.send("POST", "/pools", fresh)
+        served = await ask(admin.router.port, {**chat(), "model": "other"})
+        await until(lambda: "named" in admin.router.router._discoveries)
+
+    assert served.status == 200
 
 
 async def test_the_fleet_outlives_the_router_and_is_rolled_back(first, second, tmp_path):

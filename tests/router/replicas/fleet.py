@@ -58,8 +58,8 @@ class Replica:
             expected=world.expected,
         )
 
-    def arrive(self, sla_class: SlaClass) -> None:
-        asked = facts(sla_class, patience_s=1e6)
+    def arrive(self, sla_class: SlaClass, tenant: str = "t") -> None:
+        asked = facts(sla_class, patience_s=1e6, tenant=tenant)
         answer = self.dispatcher.arrive(asked, self.world.now)
         flight = getattr(answer, "flight", None)
         if flight is not None:

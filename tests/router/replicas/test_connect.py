@@ -1,22 +1,18 @@
 """Ways to reach a Redis: one server, a password, a socket, a cluster, sentinels that fail over."""
 
 import asyncio
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
+from redis.exceptions import ResponseError
 
 from router.replicas.board import Board, BoardFailed, Claim, Word
-from router.replicas.redis import Client, RedisBoard, connect, end
+from router.replicas.ending import end
+from router.replicas.redis import Client, RedisBoard, connect
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.sentinel import watched_master
 
 LIMIT_S = 5.0
-SENTINEL = """\
-sentinel monitor main 127.0.0.1 {port} 1
-sentinel down-after-milliseconds main 300
-sentinel failover-timeout main 2000
-"""
 
 
 async def works(client: Client) -> bool:
@@ -66,30 +62,8 @@ def test_users_and_encryption_reach_every_kind_of_client():
 
 @pytest.fixture
 def sentinel(tmp_path) -> Iterator[tuple[RedisServer, str]]:
-    """A master, a copy of it and one sentinel; yields the master and the URL of all."""
-    with ExitStack() as stack:
-        folders = [tmp_path / name for name in ("master", "copy", "sentinel")]
-        for folder in folders:
-            folder.mkdir()
-        hasty = ("--repl-diskless-sync-delay", "0")
-        master = stack.enter_context(redis_server(folders[0], hasty))
-        copying = ("--replicaof", "127.0.0.1", str(master.port))
-        copy = stack.enter_context(redis_server(folders[1], copying))
-        wait_for(copy, b"master_link_status:up", "INFO", "replication")
-        watching = RedisServer(folders[2], "--sentinel")
-        stack.callback(watching.kill)
-        file = folders[2] / "sentinel.conf"
-        file.write_text(SENTINEL.format(port=master.port))
-        watching.start(file)
-        wait_for(watching, str(copy.port).encode(), "SENTINEL", "REPLICAS", "main")
-        yield master, f"redis+sentinel://127.0.0.1:{watching.port}/main"
-
-
-def wait_for(server: RedisServer, text: bytes, *words: str) -> None:
-    end_s = time.monotonic() + 2 * LIMIT_S
-    while text not in server.ask(*words):
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
+    with watched_master(tmp_path) as found:
+        yield found
 
 
 @pytest.mark.timeout(60)
@@ -126,6 +100,69 @@ async def grown_up(board: Board) -> int:
 
 def word(number: int) -> Word:
     return Word("a", number, b"text", {"e": Claim(0, 1, 1)})
+
+
+# One line, one command after the other
+
+
+async def test_a_command_that_broke_its_connection_costs_no_more_than_itself(tmp_path):
+    with redis_server(tmp_path) as server:
+        board = RedisBoard(connect(server.url, None, limit_s=LIMIT_S), "t")
+        await board.exchange(word(1))
+        server.kill()
+        with pytest.raises(BoardFailed):
+            await board.exchange(word(2))
+        server.start()
+
+        view = await board.exchange(word(3))
+        await board.close()
+
+    assert view.texts == {"a": b"text"}
+
+
+async def test_a_server_that_does_not_answer_is_given_up_and_heard_again_when_it_does(tmp_path):
+    with redis_server(tmp_path) as server:
+        board = RedisBoard(connect(server.url, None, limit_s=0.2), "t")
+        await board.exchange(word(1))
+        server.freeze()
+        with pytest.raises(BoardFailed, match="TimeoutError"):
+            await board.exchange(word(2))
+        server.thaw()
+
+        # What was sent before it froze must not be taken for the answer to this.
+        view = await board.exchange(word(3))
+        await board.close()
+
+    assert view.texts == {"a": b"text"}
+
+
+async def test_a_server_that_never_answered_is_heard_once_it_does(tmp_path):
+    with redis_server(tmp_path) as server:
+        board = RedisBoard(connect(server.url, None, limit_s=0.1), "t")
+        server.freeze()
+        for number in range(1, 6):
+            with pytest.raises(BoardFailed, match="TimeoutError"):
+                await board.exchange(word(number))
+        server.thaw()
+
+        view = await board.exchange(word(6))
+        await board.close()
+
+    assert view.texts == {"a": b"text"}
+
+
+async def test_commands_that_come_together_go_one_after_the_other(tmp_path):
+    with redis_server(tmp_path) as server:
+        client = connect(server.url, None, limit_s=LIMIT_S)
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(client.execute_command("ECHO", n)) for n in range(20)]
+        with pytest.raises(ResponseError):
+            await client.execute_command("NONSENSE")
+        last = await client.execute_command("ECHO", b"whole\r\n\xff")
+        await client.aclose()
+
+    assert [int(each.result()) for each in asked] == list(range(20))
+    assert last == b"whole\r\n\xff"
 
 
 async def test_a_task_whose_client_swallows_a_cancellation_is_ended_all_the_same():

@@ -8,8 +8,10 @@ import pytest
 
 from engines.engine import EngineLoad
 from policies.facts import SlaClass
+from policies.latency import LatencyModel
 from policies.policy import Hold, Holds, Policy, ProfilePolicy, Profiles
 from router.replicas.board import LIFE_S, Board, View, Word
+from router.replicas.experience import LEAST_SAMPLES
 from router.replicas.member import (
     CAUTION_S,
     EXCHANGE_S,
@@ -21,7 +23,7 @@ from router.replicas.member import (
 from router.replicas.status import on_board, status
 from router.replicas.word import Mode
 from tests.policies.builders import BULK, INTERACTIVE, STANDARD, plan
-from tests.router.replicas.fleet import World
+from tests.router.replicas.fleet import Replica, World
 
 CLASSES = tuple(SlaClass)
 
@@ -162,7 +164,7 @@ async def test_bulk_that_comes_to_an_idle_fleet_is_sent_at_once_also_during_an_e
     world = World("abc", policy=bulk_cap(24))
     await world.run(LIFE_S + 0.1)
     for replica in world.replicas.values():
-        replica.member._say(world.now)
+        replica.member.say(world.now)
 
     for name in "abc":
         world.replicas[name].arrive(BULK)
@@ -227,6 +229,30 @@ async def test_alone_bulk_is_not_above_the_cap_and_reaches_it_after_a_while():
     await world.run(CAUTION_S)
 
     assert [world.replicas[name].own()[2] for name in "abc"] == [3, 3, 3]
+
+
+async def test_alone_each_takes_up_its_share_of_permits_that_nobody_is_known_to_hold():
+    world = World("abc", policy=bulk_cap(6))
+    await world.run(LIFE_S + 0.1)
+    await cut_all(world)
+    await world.run(STALE_S + 0.1)
+
+    for name in "abc":
+        for _ in range(4):
+            world.replicas[name].arrive(BULK)
+    await world.run(0.2)
+
+    assert [world.replicas[name].own()[2] for name in "abc"] == [2, 2, 2]
+
+
+async def test_one_that_never_heard_the_others_takes_up_no_permits_for_a_while():
+    world = World("a", policy=bulk_cap(6), expected=3)
+    await cut_all(world)
+    await world.run(STALE_S + 1.0)
+
+    world.replicas["a"].arrive(BULK)
+
+    assert world.total(2) == 0
 
 
 async def test_back_from_being_alone_everything_is_as_before():
@@ -335,7 +361,7 @@ async def test_one_replica_reads_an_engine_s_gauges_for_all():
     await world.run(0.2)
     for replica in world.replicas.values():
         replica.member.observed("e", EngineLoad(running=1), world.now - 10.0)
-    (reader,) = [each for each in world.replicas.values() if each.member._is_reader("e")]
+    (reader,) = [each for each in world.replicas.values() if each.member._reads_for_all("e")]
 
     reader.member.observed("e", EngineLoad(running=7, running_loras=frozenset("x")), world.now)
     await world.run(2 * EXCHANGE_S)
@@ -443,3 +469,75 @@ async def test_an_exchange_that_hangs_is_given_up():
 
     assert member.failures == 1
     assert loop.time() - began < 20 * LIMIT_S
+
+
+# Knowledge of traffic and engines
+
+
+async def test_a_tenant_is_judged_by_what_it_used_at_all_replicas():
+    world = World("abc", plans=(plan("e", max_in_flight=90),))
+    for name in "abc":
+        world.replicas[name].arrive(STANDARD, tenant="greedy")
+        world.replicas[name].arrive(STANDARD, tenant=f"modest-{name}")
+    await world.run(1.0)
+    shares = [each.dispatcher._shares for each in world.replicas.values()]
+
+    assert all(each.over("greedy", world.now) for each in shares)
+    assert not any(each.over(f"modest-{name}", world.now) for each in shares for name in "abc")
+
+
+async def test_what_a_killed_replica_told_of_tenants_dies_with_it():
+    world = World("ab", plans=(plan("e", max_in_flight=90),))
+    world.replicas["a"].arrive(STANDARD, tenant="gone")
+    await world.run(1.0)
+    shares = world.replicas["b"].dispatcher._shares
+    assert shares.of("gone") > 0.0
+
+    world.kill("a")
+    await world.run(3.0)
+
+    assert shares.of("gone") == 0.0
+
+
+def learn(world: World, name: str, samples: int, seen_s: float) -> LatencyModel:
+    (model,) = world.replicas[name].dispatcher.models.values()
+    for number in range(samples):
+        model.saw_first_token((1.0, 1000.0, 1.0, 0.0, 0.0), 0.03, seen_s, float(number))
+        model.saw_per_token((1.0, 1.0, 0.0, 0.0), 0.0065, 0.02, float(number))
+    return model
+
+
+async def test_one_that_joins_starts_from_what_the_most_experienced_has_learned():
+    world = World("ab")
+    best = learn(world, "a", 400, 0.3)
+    learn(world, "b", 200, 0.9)
+    await world.run(12.0)
+    assert [bool(each.member.said.lessons) for each in world.replicas.values()] == [True, False]
+
+    joined = world.join("c")
+    await world.run(2 * EXCHANGE_S)
+
+    (model,) = joined.dispatcher.models.values()
+    assert model.first_token_s(1000, 1, 0, 0.0) == pytest.approx(
+        best.first_token_s(1000, 1, 0, 0.0)
+    )
+
+
+async def test_what_was_learned_from_little_is_not_told():
+    world = World("a")
+    learn(world, "a", LEAST_SAMPLES - 1, 0.3)
+    await world.run(12.0)
+
+    assert world.replicas["a"].member.said.lessons == {}
+
+
+async def test_a_lesson_about_engines_that_are_not_ours_is_passed_over():
+    world = World("a")
+    learn(world, "a", 400, 0.3)
+    other = Replica(world, "z", (plan("f", pool="other", max_in_flight=3),))
+    world.replicas["z"] = other
+
+    await world.run(12.0)
+
+    assert [model.samples for model in other.dispatcher.models.values()] == [0]
+    assert other.member.mode is Mode.SHARED

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.dispatcher import Dispatcher
 from policies.facts import Reason, RefusalReason, SlaClass
+from policies.fleet import EndpointState
 from policies.policy import Policy
 from router.measure.outcome import Fate, Outcome
 from router.settings import Timeouts
 from router.simulation.contenders import CONTENDERS, Contender
+from router.simulation.world import World
 from router.workload.settings import Fault, FaultName
 from tests.router.simulation.worlds import fleet, offer, outcomes, pool, world
 
@@ -302,13 +305,18 @@ def test_the_engines_do_as_much_work_as_was_offered():
     assert one.observed.ended_at == pytest.approx(max(e.offer.at_s + e.total_s for e in found))
 
 
+def endpoints_of(one: World) -> list[EndpointState]:
+    assert isinstance(one._dispatcher, Dispatcher)
+    return list(one._dispatcher.endpoints.values())
+
+
 def test_every_slot_is_given_back_in_the_end():
     faults = [fault(FaultName.DEAD, 1.0, 2.0), fault(FaultName.HANG, 4.0, 5.0)]
     one = world(fleet(pool(count=2)), faults=faults, timeouts=IMPATIENT)
 
     outcomes(one, [offer(number, 0.02 * number) for number in range(500)])
 
-    endpoints = one._dispatcher.endpoints.values()
+    endpoints = endpoints_of(one)
     assert [each.in_flight for each in endpoints] == [0, 0]
     assert [each.pending_prompt_tokens for each in endpoints] == [0, 0]
     assert [each.kv_tokens for each in endpoints] == [0, 0]
@@ -363,7 +371,7 @@ def test_every_offer_has_exactly_one_outcome(faults, drawn, name, slots):
     assert all(
         each.output_tokens == each.offer.length for each in found if each.fate is Fate.SERVED
     )
-    assert all(each.in_flight == 0 for each in one._dispatcher.endpoints.values())
+    assert all(each.in_flight == 0 for each in endpoints_of(one))
 
 
 def test_the_same_seed_gives_the_same_outcomes_and_another_seed_others():

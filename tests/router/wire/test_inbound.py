@@ -45,6 +45,7 @@ class FakeDoor:
         self.now = 0.0
         self.known = KnownRequests()
         self.most_connections = 2
+        self.trusts = lambda _: True
         self.connections = set()
         self.begun = []
         self.exchange = FakeExchange()
@@ -447,12 +448,12 @@ def test_a_stopping_server_closes_idle_connections_and_lets_answers_end(idle_loo
 async def test_what_is_not_inference_runs_through_the_application():
     inbound, transport = connected(FakeDoor())
     inbound.data_received(b"GET /v1/models?x=1 HTTP/1.1\r\nhost: r\r\n\r\n")
-    inbound.data_received(GOOD.replace(b"chat/completions", b"fi%6ces"))
+    inbound.data_received(GOOD.replace(b"chat/completions", b"fi%20es"))
     while tasks := inbound._server_state.tasks:
         await asyncio.wait(tasks)
 
     assert b"/v1/models|" in transport.written
-    assert b"/v1/fi" in transport.written
+    assert b"/v1/fi es|" in transport.written
     assert BODY in transport.written
 
 

@@ -188,6 +188,9 @@ class Admin:
     """Address of its own; none: the server's."""
     port: Port | None = None
     """Port of its own; none: the server's."""
+    audit_file: File | None = None
+    """Where each change, and each attempt at one, is written down as a JSON line; none: among the
+    states."""
     objective: Annotated[float, Gt(0), Lt(1)] = 0.99
     """Share of requests that should meet their targets; burn rates are told against it."""
     recorded_requests: Annotated[int, Ge(1)] = 10_000

@@ -1,6 +1,9 @@
 """HTTPS from callers and to engines, with certificates of an authority made for the test."""
 
 import asyncio
+import os
+import signal
+import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +13,7 @@ import httpx
 import pytest
 import trustme
 
+from engines.launch.child import child
 from router.settings import Admin, CallersTls, Limits, Tls, TlsVersion
 from tests.e2e.caller import ask, chat, request
 from tests.e2e.running import pool, serving, until
@@ -257,3 +261,78 @@ async def test_a_stranger_in_an_engines_place_hears_nothing(authority, stranger,
 
     assert answer.status == 503
     assert engine.calls == []
+
+
+# the whole of it
+
+
+SERVED = """
+[server]
+port = {port}
+tls = {{ cert_file = "cert.pem", key_file = "key.pem" }}
+[[pools]]
+name = "p"
+profile = "throughput"
+models = ["m"]
+endpoints = [{{ engine = "openai", url = "{url}" }}]
+"""
+
+
+@pytest.fixture
+def taken():
+    """Return a socket that has a port of its own."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one
+
+
+async def served_certificate(port, context):
+    """Return the number of the certificate that a router shows; None where nobody listens."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    except ConnectionError:
+        return None
+    number = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+    writer.transport.abort()
+    return number
+
+
+@pytest.mark.timeout(60)  # a process of its own, that looks at its files now and then
+async def test_a_router_serves_https_and_sees_by_itself_that_its_certificate_is_renewed(
+    ours, authority, tmp_path, taken
+):
+    port = taken.getsockname()[1]
+    taken.close()
+    context = trusting(authority)
+    async with scripted_engine(OK) as engine:
+        path = tmp_path / "headway.toml"
+        path.write_text(SERVED.format(port=port, url=engine.url))
+        with child("router", ["serve", str(path)], tmp_path / "states") as running:
+            while (first := await served_certificate(port, context)) is None:
+                running.must_run()
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                url = f"https://127.0.0.1:{port}/v1/chat/completions"
+                answer = await client.post(url, json=chat())
+            certified(authority, tmp_path)
+            while await served_certificate(port, context) == first:
+                running.must_run()
+            os.kill(running.pid, signal.SIGTERM)
+            while running.exit_code is None:
+                await asyncio.sleep(0.01)
+
+    assert answer.status_code == 200
+    assert running.exit_code == 0
+    assert "certificates renewed" in (tmp_path / "states").read_text()
+
+
+@pytest.mark.timeout(60)  # a process of its own
+async def test_a_port_that_is_taken_is_told(ours, tmp_path, taken):
+    taken.listen()
+    path = tmp_path / "headway.toml"
+    path.write_text(SERVED.format(port=taken.getsockname()[1], url="http://127.0.0.1:9"))
+    with child("router", ["serve", str(path)], tmp_path / "states") as running:
+        while running.exit_code is None:
+            await asyncio.sleep(0.01)
+
+    assert running.exit_code not in {0, None}
+    assert "cannot listen" in (tmp_path / "states").read_text()

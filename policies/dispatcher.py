@@ -46,6 +46,9 @@ RECHECK_S: Final = 1.0
 """After a canary that failed, the next is sent so soon, s."""
 LOOK_AGAIN_S: Final = 0.1
 """How soon those are tried again who wait although there is room."""
+SECOND: Final = 2
+"""Number of the attempt that an answer which broke off goes on with, however many there were: the
+one that broke had not failed before it gave tokens."""
 MOST_FLOOR_TOKENS: Final = 16384.0
 """Most that bulk may save up for passing its guard: two full prompts."""
 SHADOWED: Final = Part("shadow")
@@ -312,14 +315,15 @@ class Dispatcher:
         ask = self._granted(flight.ask, now)
         if not self._budget.has_one(now):
             return self._given_up(flight, FailureKind.BROKEN, now)
-        tried = flight.tried | {endpoint.id}
+        # Where it failed before says nothing any more: that was a part of the answer ago.
+        tried = frozenset((endpoint.id,))
         lane = self._lane_of(ask, tried | barred)
         if isinstance(lane, Refuse):
             return lane
         if not lane.endpoints:
             return self._given_up(flight, FailureKind.BROKEN, now)
         self._budget.spend()
-        ticket = Ticket(0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried)
+        ticket = Ticket(0, ask, lane, now, SECOND, flight.queued_s, tried=tried)
         self._settle(now, ask.rank)
         again = self._place(lane, ask, now, ticket.reason)
         return self._wait(ticket, now) if again is None else self._sent(ticket, again)

@@ -4,9 +4,10 @@ Every value here is plain data. Times are seconds on the caller's clock (any mon
 lengths are tokens unless a name says otherwise; a share is 0..1.
 """
 
-from dataclasses import dataclass
+import copyreg
+from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.targets import NO_TARGETS as NO_TARGETS  # noqa: PLC0414 # a fact like the others here
 from policies.targets import Targets as Targets  # noqa: PLC0414 # likewise
@@ -244,3 +245,17 @@ class Refuse:
     """Names that would have been right, where a name was wrong."""
     missing: tuple[Enum, ...] = ()
     """Needs that no endpoint offers, where that is the reason."""
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    return kind(**values)
+
+
+def _parts(value: Any) -> tuple[Any, tuple[Any, ...]]:
+    return _made, (type(value), {each.name: getattr(value, each.name) for each in fields(value)})
+
+
+# To another process, where simulations run, they go as what their constructors take: compiled
+# objects cannot be filled in from outside.
+for _kind in (Wish, RequestFacts, EndpointPlan):
+    copyreg.pickle(_kind, _parts)

@@ -441,12 +441,14 @@ class Exchange:
     def _break_off(self, attempt: Attempt, problem: errors.Problem) -> None:
         """End a begun answer with an error that the caller cannot take for an end."""
         transport = self._caller.transport
-        if not attempt.in_events or attempt.torn:
+        if attempt.torn or not (attempt.in_events or self._seams is not None):
             transport.abort()
             return
         relay = self._relay
         by_payload = RECHUNKED if relay is AS_IT_CAME else relay
-        whole = by_payload.part(b"", (attempt.take_whole_events(),))
+        # The rest of a stream that broke off before may have come as no stream.
+        held = attempt.take_whole_events() if attempt.in_events else b""
+        whole = by_payload.part(b"", (held,))
         event = errors.event(problem, anthropic=self.route in ANTHROPIC)
         transport.write(self._head + whole + relay.event(event) + relay.abandon)
         self._head = b""

@@ -1,6 +1,7 @@
 """The threat model says which test holds each of its rows; here it is held to that."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -113,14 +114,19 @@ def test_a_tool_that_makes_no_report_is_told():
     assert audit().ask("/bin/false", "lock.txt") is None
 
 
+@pytest.mark.timeout(60)  # a process of its own
 def test_a_secret_in_a_log_fails_its_test(tmp_path):
     (tmp_path / "test_careless.py").write_text(
         "from tests.canary import secret\n"
         "def test_careless(): print(secret('x'))\n"
         "def test_careful(): print('nothing')\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 # ourselves
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "-p", "tests.conftest",
+               str(tmp_path)]  # fmt: skip
+    environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(  # noqa: S603 # ourselves
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
 
     assert "1 failed, 1 passed" in done.stdout
     assert "has let a secret out: Captured stdout call" in done.stdout

@@ -7,7 +7,7 @@ have. Both policies are held to the targets that were in effect when the request
 
 import asyncio
 import os
-import pickle
+import pickle  # nosec B403 # of what this process itself wrote, for its own child
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -118,7 +118,7 @@ def _step_back() -> None:
 
 def replay(job: Job) -> dict[str, Any]:
     """Return what each policy made of the requests, as plain values."""
-    requests = [pair for chunk in job.requests for pair in pickle.loads(chunk)]  # noqa: S301 # ours
+    requests = [pair for chunk in job.requests for pair in pickle.loads(chunk)]  # noqa: S301 # nosec B301 # ours
     offers = [offer for offer, _ in requests]
     facts = [facts for _, facts in requests]
     duration_s = offers[-1].at_s + 1.0

@@ -91,13 +91,21 @@ def without_pool(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def with_endpoint(document: dict[str, Any], pool: str, endpoint: Any) -> dict[str, Any]:
-    """Add an endpoint to a pool; what it leaves out is the pool's."""
+    """Add an endpoint to a pool; what it leaves out is the pool's.
+
+    With `"draining": true` it is sent nothing until it is undrained.
+    """
     fleet = deepcopy(document)
     there = fleet["pools"][_index(fleet["pools"], "name", pool, "pool")]
     added = {"max_in_flight": there["max_in_flight"], **_table(endpoint, "an endpoint")}
     if "id" not in added:
         raise ConfigError("", [Flaw("id", "is missing; it names the endpoint for good")])
+    draining = added.pop("draining", False)
+    if not isinstance(draining, bool):
+        raise ConfigError("", [Flaw("draining", f"must be true or false, not {draining!r}")])
     there["endpoints"].append(added)
+    if draining:
+        fleet["draining"] = sorted({*fleet["draining"], str(added["id"])})
     return fleet
 
 

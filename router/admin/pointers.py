@@ -56,8 +56,15 @@ def differences(before: Any, after: Any) -> list[Difference]:
 
 
 def _differences(before: Any, after: Any, way: tuple[str | int, ...]) -> Iterator[Difference]:
+    # A table that was not there, or is no more, is told by what is in it.
+    before, after = _table(before, after), _table(after, before)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys((*before, *after)):
             yield from _differences(before.get(key), after.get(key), (*way, key))
     elif before != after:
         yield Difference(pointer(way), before, after)
+
+
+def _table(value: Any, other: Any) -> Any:
+    """Return a value, an empty table where there is none beside a table that holds something."""
+    return {} if value is None and isinstance(other, Mapping) and other else value

@@ -23,13 +23,13 @@ from router.cli.admin_client import (
 EXAMPLE: Final = f"""\
 examples:
   headway endpoints                                                     all, with their state and why
-  headway endpoints add bulk vllm-2 --engine vllm --at http://10.0.0.4:8000 --weight 0.1
+  headway endpoints add bulk vllm-2 --engine vllm --at http://10.0.0.4:8000 --share 10
   headway endpoints set vllm-2 weight=1.0 labels.rack=7
   headway endpoints probe vllm-2
   headway endpoints delete vllm-0
 
-A weight says how much of its pool's traffic an endpoint takes: with nine others of weight 1.0,
-one of weight 1.0 takes a tenth; beside a single one of 0.9, one of 0.1 does.
+--share 10: from its first request on it takes a tenth of each of its pool's models, no more;
+headway shift changes that, headway variants compares. Without it, load is shared out by weight.
 {HOW_TO_REACH}"""
 
 
@@ -40,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="*", help="POOL ID for add, else ID, then KEY=VALUE for set")
     parser.add_argument("--engine", help="add: vllm, tgi, sglang, llamacpp or openai")
     parser.add_argument("--at", help="add: the engine's URL")
-    parser.add_argument("--weight", type=float, help="add: share of the pool's traffic")
+    parser.add_argument("--weight", type=float, help="add: capacity, relative to others")
+    parser.add_argument(
+        "--share", type=float, metavar="PERCENT", help="add: of each model's traffic"
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="add: usd_per_hour=2.5"
+    )
     add_change_arguments(parser)
     add_client_arguments(parser)
 
@@ -135,9 +141,24 @@ def _add(client: Client, args: argparse.Namespace) -> int:
     endpoint = {"id": id_, "engine": args.engine, "url": args.at}
     if args.weight is not None:
         endpoint["weight"] = args.weight
-    path = f"/pools/{pool}/endpoints"
-    answer = client.ask("POST", path, endpoint, headers=change_headers(args)).json()
-    return done(args, f"{id_} serves in pool {pool}", answer)
+    if args.label:
+        endpoint["labels"] = dict(word.partition("=")[::2] for word in args.label)
+    path, headers = f"/pools/{pool}/endpoints", change_headers(args)
+    if args.share is None:
+        answer = client.ask("POST", path, endpoint, headers=headers).json()
+        return done(args, f"{id_} serves in pool {pool}", answer)
+    if not 0 <= args.share <= 100:  # noqa: PLR2004 - per cent
+        raise Failed(f"--share {args.share:g} is no percentage, 0 to 100")
+    # Nothing is sent there before its share is set.
+    client.ask("POST", path, {**endpoint, "draining": True}, headers=headers)
+    variant = {"variants": {id_: {"endpoints": [id_], "share": args.share / 100}}}
+    models = client.get(f"/pools/{pool}")["models"]
+    tag = client.ask("GET", "/policy").headers["etag"]
+    patch = {"models": dict.fromkeys(models, variant)}
+    client.ask("PATCH", "/policy", patch, headers={**headers, "if-match": tag})
+    answer = client.ask("POST", f"{path}/{id_}/undrain", headers=headers).json()
+    words = f"{id_} serves {args.share:g} % of {', '.join(models)} in pool {pool}"
+    return done(args, words, answer)
 
 
 def _set(client: Client, args: argparse.Namespace) -> int:

@@ -187,9 +187,9 @@ def _history(client: Client, args: argparse.Namespace) -> int:
         more = len(each["difference"]) - 3
         rows.add_row(
             f"{mark}{each['version']}",
-            (each["at"] or "-")[:19],
+            (each["at"] or "-")[5:19].replace("T", " "),
             each["who"],
-            each["origin"],
+            each["origin"] or "-",
             each["action"],
             each["reason"],
             changed + (f" and {more} more" if more > 0 else ""),

@@ -14,11 +14,8 @@ from router.cli.admin_client import (
     change_headers,
     client_of,
     failed,
-    milliseconds,
-    print_differences,
     print_json,
     screen,
-    share,
     table,
 )
 
@@ -33,7 +30,8 @@ examples:
 
 What may stand before "=": an endpoint, a pool, another model (an adapter) that engines are asked
 for instead, or a variant that the policy has. What no variant takes is the variant "rest".
-Requests of one session keep to one variant. Each change is a version of the policy: see headway
+Away: requests of a variant that others had to serve, because it was down or failed. Requests of
+one session keep to one variant. Each change is a version of the policy: see headway
 policy history and headway policy rollback. Cost needs the endpoints' label usd_per_hour.
 {HOW_TO_REACH}"""
 
@@ -76,9 +74,25 @@ def _shift(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         print_json(made)
         return 0
-    sys.stdout.write(f"version {made['version']} is in effect\n")
-    print_differences(made["difference"])
+    sys.stdout.write(f"version {made['version']} is in effect\n{_said(args.model, made)}\n")
     return 0
+
+
+def _said(model: str, made: dict[str, Any]) -> str:
+    """Return in one sentence what goes where from here on."""
+    own = made["policy"]["models"].get(model, {})
+    shares = {name: each["share"] for name, each in own.get("variants", {}).items()}
+    parts = [f"{100 * part:g} % to {name}" for name, part in shares.items()]
+    rest = round(1 - sum(shares.values()), 9)
+    if parts:
+        parts += [f"{100 * rest:g} % to the others"] if rest > 0 else []
+    else:
+        parts = ["shared out by load"]
+    shadow = own.get("shadow")
+    if shadow:
+        where = ", ".join((*shadow["endpoints"], *shadow["pools"]))
+        parts.append(f"{100 * shadow['share']:g} % copied to {where}")
+    return f"{model}: {', '.join(parts)}"
 
 
 def _patch(client: Client, args: argparse.Namespace, policy: dict[str, Any]) -> dict[str, Any]:
@@ -154,30 +168,35 @@ def _compare(client: Client, args: argparse.Namespace) -> int:
 def comparison(variants: Iterable[Mapping[str, Any]]) -> Any:
     """Return variants side by side."""
     rows = table(
-        *("variant", ">share", ">requests", ">failed", ">elsewhere", ">attained"),
-        *(">TTFT p50", ">p99", ">TPOT p50", ">p99", ">tokens out", ">$/M tokens"),
+        *("variant", ">share", ">requests", ">failed", ">away", ">met"),
+        *(">TTFT p50/p99", ">TPOT p50/p99", ">$/M tokens"),
     )
     for each in variants:
         cost = each["usd_per_million_output_tokens"]
         rows.add_row(
             each["variant"],
-            share(each["share"]),
+            _percent(each["share"]),
             str(each["requests"]),
             str(each["failed"]),
             str(each["elsewhere"]),
-            share(each["attainment"]),
-            milliseconds(each["first_token_s"]["p50"]),
-            milliseconds(each["first_token_s"]["p99"]),
-            _fine(each["per_token_s"]["p50"]),
-            _fine(each["per_token_s"]["p99"]),
-            str(each["output_tokens"]),
+            _percent(each["attainment"]),
+            _both(each["first_token_s"], digits=0),
+            _both(each["per_token_s"], digits=1),
             "-" if cost is None else f"{cost:.2f}",
         )
     return rows
 
 
-def _fine(value_s: float | None) -> str:
-    return "-" if value_s is None else f"{1e3 * value_s:.1f} ms"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3g}%"
+
+
+def _both(times_s: Mapping[str, float | None], *, digits: int) -> str:
+    """Return the median and the 99th percentile, ms."""
+    p50, p99 = times_s["p50"], times_s["p99"]
+    if p50 is None or p99 is None:
+        return "-"
+    return f"{1e3 * p50:.{digits}f}/{1e3 * p99:.{digits}f} ms"
 
 
 def _span(seconds: float) -> str:

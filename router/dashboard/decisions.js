@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { $, make, ms } from "./draw.js";
 
-const MOST = 200;
+const MOST = 80;
 
 export async function story(id) {
   const told = await get(`/requests/${encodeURIComponent(id)}`);

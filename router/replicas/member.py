@@ -37,8 +37,8 @@ STALE_S: Final = 1.0
 """What was heard stands so long. Less than half a life, so that a permit is never used after the
 board took it back."""
 CAUTION_S: Final = 30.0
-"""A replica that is alone takes up its share of bulk permits that it did not hold only after this:
-until then others may still use them."""
+"""A replica that is alone takes up its share of bulk permits that others held only after this:
+until then they may still use them."""
 TURN_S: Final = 0.05
 """Bulk that waited less long than another replica's by no more than this may pass it."""
 READING_LIFE_S: Final = 3.0
@@ -309,7 +309,7 @@ class Member:
         permits = share(endpoint.bulk_cap, self._members, self.replica, endpoint.id)
         # Nobody else can hold them where there is nobody else.
         if times and now - self._heard_at < CAUTION_S:
-            permits = min(permits, self._held.get(endpoint.id, 0))
+            permits = min(permits, max(self._held.get(endpoint.id, 0), self._unheld(endpoint)))
         self._held[endpoint.id] = permits
         return Others(
             (interactive, standard, bulk),
@@ -317,6 +317,18 @@ class Member:
             times * (endpoint.kv_tokens - theirs.kv_tokens),
             room=max(0, slots - endpoint.own_in_flight),
             bulk_permits=permits,
+        )
+
+    def _unheld(self, endpoint: EndpointState) -> int:
+        """Return the bulk permits that no other replica held when it was last heard.
+
+        None where none was ever heard. What was given away just before the board went silent is
+        not known here: so a cap may be overrun by that, as long as it runs.
+        """
+        if not self.others:
+            return 0
+        return endpoint.bulk_cap - sum(
+            said.permits.get(endpoint.id, 0) for said in self.others.values()
         )
 
     def _become(self, mode: Mode, reason: str = "") -> None:

@@ -48,6 +48,7 @@ def fleet(said: Mapping[str, Said]) -> dict[str, object]:
             "in_flight": {id_: work.in_flight for id_, work in each.work.items()},
             "bulk_permits": each.permits,
             "down": each.down,
+            "lessons": {pool: lesson.samples for pool, lesson in each.lessons.items()},
         }
         for name, each in sorted(said.items())
     }

@@ -5,7 +5,7 @@ what did not change since the text before is not read again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -100,7 +100,14 @@ def written(said: Said) -> bytes:
         "used": said.used,
         "lessons": said.lessons,
     }
-    return orjson.dumps(document, default=sorted)
+    # Compiled dataclasses are not what orjson takes them for: it would abort the process.
+    return orjson.dumps(document, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return sorted(value)
 
 
 def read(text: bytes, before: Said = NOTHING) -> Said:

@@ -28,8 +28,6 @@ _BODILESS = frozenset({204, 304})
 Headers = list[tuple[bytes, bytes]]
 
 _VERSIONS = frozenset({"1.0", "1.1"})
-_ROUTERS_OWN = (b"x-sla-", b"x-ratelimit-")
-"""What headers begin with that this router alone gives its callers."""
 _NOT_RETURNED = frozenset(
     {
         *(b"connection", b"content-length", b"keep-alive", b"proxy-authenticate"),
@@ -37,6 +35,10 @@ _NOT_RETURNED = frozenset(
         b"x-request-id",
     }
 )
+
+
+_OURS = (b"x-sla-", b"x-ratelimit-")
+"""Beginnings of what the router alone tells its callers; an engine's would contradict it."""
 
 
 class RequestHead:
@@ -167,7 +169,7 @@ class AnswerHead:
             [
                 b"%b: %b\r\n" % header
                 for header in headers
-                if header[0] not in dropped and not header[0].startswith(_ROUTERS_OWN)
+                if header[0] not in dropped and not header[0].startswith(_OURS)
             ]
         )
         """The end-to-end headers, as lines, less what the router alone tells."""

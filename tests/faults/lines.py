@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +186,10 @@ def _judge_kill(line: Line, accounts: Sequence[Account], own: frozenset[str]) ->
         + f"; {len(hurt)} others failed, {lost} lost"
     )
     if not cut or right < LEAST_RIGHT * len(cut):
-        line.flaws.append(f"only {right} of {len(cut)} cut streams were continued rightly")
+        said = Counter(each.said for each in cut if each.fate not in (Fate.SERVED, Fate.WRONG))
+        line.flaws.append(
+            f"only {right} of {len(cut)} cut streams were continued rightly: {said.most_common(3)}"
+        )
     if hurt:
         line.flaws.append(f"{len(hurt)} without a byte out failed: {hurt[0].said}")
     if lost:

@@ -20,11 +20,11 @@ http {{
   access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  client_header_timeout {wait_s}s; client_body_timeout {wait_s}s; keepalive_timeout {wait_s}s;
+  client_header_timeout {wait_s}s; client_body_timeout {wait_s}s; keepalive_timeout 1s;
   client_max_body_size 4m; large_client_header_buffers 8 64k;
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off;
   proxy_buffering off; proxy_request_buffering off;
-  upstream router {{ server 127.0.0.1:{router}; keepalive 4; }}
+  upstream router {{ server 127.0.0.1:{router}; keepalive 4; keepalive_timeout 1s; }}
   upstream engine {{ server 127.0.0.1:{engine}; keepalive 4; }}
   server {{
     listen 127.0.0.1:{front} backlog=4096;
@@ -44,12 +44,14 @@ defaults
   mode http
   option disable-h2-upgrade
   http-reuse always
-  retries 0
+  # A connection that was kept may end just as it is taken again.
+  retries 2
+  retry-on conn-failure empty-response
   timeout connect 5s
   timeout server 20s
   timeout client {wait_s}s
   timeout http-request {wait_s}s
-  timeout http-keep-alive {wait_s}s
+  timeout http-keep-alive 1s
 frontend front
   bind fd@{front_fd}
   http-request deny if {{ path_beg /admin }}

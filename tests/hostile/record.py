@@ -23,8 +23,8 @@ from tests.hostile.case import Case, post
 from tests.hostile.proxies import Sockets, installed, running
 
 WAIT_S: Final = 3
-"""How long the rest of a request is waited for."""
-TOGETHER: Final = 1500
+"""How long the router waits for the rest of a request; proxies wait twice as long."""
+TOGETHER: Final = 500
 """Connections at the same time."""
 MARK: Final = re.compile(rb"(?:own|evl)-(\d{4})")
 WAYS: Final = ("direct", "through nginx", "through haproxy", "before nginx", "before haproxy")
@@ -138,7 +138,7 @@ async def run(record: Record, folder: Path) -> None:
                 (folder / name).mkdir()
                 stack.enter_context(
                     running(name, each, folder / name, router=router.port, engine=engine.port,
-                            wait_s=WAIT_S)
+                            wait_s=2 * WAIT_S)
                 )  # fmt: skip
             ports = {
                 "direct": router.port,

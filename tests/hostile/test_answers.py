@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from router.settings import Limits
+from router.settings import Limits, Timeouts
 from tests.e2e.running import pool, serving
 from tests.fakes.scripted import scripted_engine
 from tests.hostile.calling import NEVER_ENDED, answers, call
@@ -56,6 +56,7 @@ async def collect(folder):
                     for number in range(len(SAID))
                 ),
                 within_s=None,
+                timeouts=Timeouts(connect_s=20.0),  # hundreds of engines are probed at once
                 limits=Limits(keep_alive_s=WAIT_S, max_loop_lag_s=None),
             ) as router,
         ):
@@ -66,7 +67,7 @@ async def collect(folder):
                 (folder / name).mkdir()
                 stack.enter_context(
                     running(name, sockets, folder / name, router=router.port,
-                            engine=harmless.port, wait_s=WAIT_S)
+                            engine=harmless.port, wait_s=2 * WAIT_S)
                 )  # fmt: skip
                 ports[name] = sockets.ports[0]
 

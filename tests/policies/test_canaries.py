@@ -200,6 +200,20 @@ def test_an_answer_that_broke_off_goes_on_elsewhere_and_is_counted_against_the_f
         made.broke(flown, 1.0, frozenset())
 
 
+def test_an_answer_that_broke_off_twice_may_go_on_where_it_began_and_has_all_its_attempts():
+    made = pair()
+    flown = made.arrive(facts(), 0.0).flight
+    first = flown.endpoint
+    for number in range(3):
+        made.first_token(flown, number + 0.1)
+        answer = made.broke(flown, number + 1.0, frozenset())
+        assert isinstance(answer, Send)
+        flown = answer.flight
+
+    assert flown.endpoint is not first
+    assert (flown.attempt, flown.tried) == (2, {first.id})
+
+
 def test_an_answer_that_broke_off_waits_for_a_slot_that_is_taken():
     made = watched(plan("a", max_in_flight=1), plan("b", max_in_flight=1))
     one, _ = (made.arrive(facts(), 0.0).flight for _ in range(2))

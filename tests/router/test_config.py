@@ -694,7 +694,7 @@ def test_a_bound_of_another_kind_is_told_in_the_validators_words():
     assert caught.value.sentences() == ["triple.size: should be a multiple of 3, not 4"]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "router.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "router.example"])  # noqa: S104 # none is listened on
 def test_nobody_is_left_open_to_the_world_unawares(written, host):
     with pytest.raises(ConfigError) as refused:
         load(written(f'server = {{ host = "{host}" }}\n' + FAST), {})

@@ -18,10 +18,17 @@ from tests.bench.administration.changes import changes
 from tests.bench.administration.dry_runs import dry_runs
 from tests.bench.administration.explain import explain
 from tests.bench.administration.forecast import forecast
+from tests.bench.administration.page import page
 
 Scene = Callable[[Path, Callable[[str], None]], Coroutine[Any, Any, list[str]]]
 SCENES: Final[Mapping[str, Scene]] = MappingProxyType(
-    {"changes": changes, "dry-runs": dry_runs, "forecast": forecast, "explain": explain}
+    {
+        "changes": changes,
+        "dry-runs": dry_runs,
+        "forecast": forecast,
+        "explain": explain,
+        "page": page,
+    }
 )
 
 

@@ -76,6 +76,7 @@ class Crowd:
                     self.tally.first_token_s.append(first_s)
             else:
                 writer.close()
+                status = f"{status} for {sla_class}"
             self.tally.statuses[status] += 1
         except (OSError, asyncio.IncompleteReadError) as error:
             name = "200" if port in self.spared else type(error).__name__

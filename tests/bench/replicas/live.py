@@ -72,6 +72,13 @@ async def _attainment(setting: Setting, count: int) -> tuple[float, list[StandIn
     return crowd.tally.attained, engines, crowd
 
 
+def _failed(crowd: Crowd, what: str) -> Finding:
+    """Count requests that were not served whole, and name what became of them."""
+    failed = crowd.tally.failed
+    how = ", ".join(f"{count} x {name}" for name, count in sorted(failed.items()))
+    return Finding(f"{what} ({how})" if how else what, sum(failed.values()), 0)
+
+
 async def quality(setting: Setting) -> list[Finding]:
     """Three replicas against one at the same load: attainment, caps and the order of bulk."""
     one, _, _ = await _attainment(setting, 1)
@@ -84,7 +91,7 @@ async def quality(setting: Setting) -> list[Finding]:
         ),
         Finding("requests at one engine at once", max(e.most for e in engines), SLOTS + 2),
         Finding("worst inversion of bulk, s", worst_inversion_s(came), 0.1),
-        Finding("requests that failed", sum(crowd.tally.failed.values()), 0),
+        _failed(crowd, "requests that failed"),
     ]
 
 
@@ -114,7 +121,7 @@ async def membership(setting: Setting) -> list[Finding]:
     return [
         Finding("until a killed replica's share is released, s", released_s, 3.0),
         Finding("until one that joins has its share, s", joined_s, 2.0),
-        Finding("requests of others that failed", sum(crowd.tally.failed.values()), 0),
+        _failed(crowd, "requests of others that failed"),
         Finding("requests counted in a fleet at rest", max(left), 0),
     ]
 
@@ -143,7 +150,7 @@ async def trouble(setting: Setting) -> list[Finding]:
         back_s = await routers.agree(3)
     p99_s = max([await _own_time_s(routers, port, 0.99) for port in routers.routers])
     return [
-        Finding("requests that failed", sum(crowd.tally.failed.values()), 0),
+        _failed(crowd, "requests that failed"),
         Finding("router's own time, p99 at most, ms", 1000 * p99_s, 3.0),
         Finding("recovery from being frozen, s", thawed_s, 2.0),
         Finding("recovery from being killed and empty, s", back_s, 2.0),
@@ -180,7 +187,7 @@ async def failover(setting: Setting) -> list[Finding]:
         await asyncio.sleep(ALONE_S)
         moved_s = ALONE_S + await routers.agree(3)
     return [
-        Finding("requests that failed", sum(crowd.tally.failed.values()), 0),
+        _failed(crowd, "requests that failed"),
         Finding("from the master's death until all share over the next, s", moved_s, FAILOVER_S),
         Finding(
             "bulk requests at one engine at once", max(e.most_bulk for e in engines), BULK_SLOTS

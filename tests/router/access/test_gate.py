@@ -16,6 +16,7 @@ from router.answer import Outcome
 from router.errors import Problem
 from router.settings import Access
 from router.wire.heads import RequestHead
+from tests.policies import builders
 
 NOW = 1_800_000_000.0
 PEPPER = pepper_of("salt and")
@@ -146,15 +147,12 @@ def admitted(gate, holder, **more):
          "complete", "an embedding", "untold"],
 )  # fmt: skip
 def test_a_request_is_charged_what_it_is_known_to_have_taken(text, sent, ending, seen, used):
-    class Sent:
-        class ask:  # noqa: N801 # as a flight has it
-            prompt_tokens = 7
-
+    flight = builders.flight(builders.state(), known_prompt_tokens=7) if sent else None
     keyring = ring(key_of(text, allowance=Allowance(tokens_per_minute=1000, concurrent=3)))
     gate, holder = gate_of(keyring), keyring.find(text.encode(), NOW).holder
     stay = admitted(gate, holder, known_prompt_tokens=29, max_tokens=100)
     assert stay.tokens == 129
-    gate.settle(stay, Sent if sent else None, ending, seen, NOW + 1)
+    gate.settle(stay, flight, ending, seen, NOW + 1)
     (quota,) = keyring.quotas
 
     assert quota.tokens.used == used

@@ -168,15 +168,18 @@ async def test_a_share_of_a_models_requests_is_moved_compared_and_moved_back(com
     assert (await command("variants"))[1].startswith("no model is divided")
 
     status, out, _ = await command("shift", "m", "fresh=10", "--reason", "a first look")
-    assert (status, out.splitlines()[0]) == (0, "version 1 is in effect")
+    said = ["version 1 is in effect", "m: 10 % to fresh, 90 % to the others"]
+    assert (status, out.splitlines()) == (0, said)
     for _ in range(10):
         await ask(command.admin.router.port, chat(stream=True))
     _, out, _ = await command("variants", "m")
     rows = {line.split()[0]: line.split() for line in out.splitlines()}
-    assert rows["fresh"][1:5] == ["10.0", "%", "1", "0"]
-    assert rows["rest"][1:5] == ["90.0", "%", "9", "0"]
+    assert rows["fresh"][1:4] == ["10%", "1", "0"]
+    assert rows["rest"][1:4] == ["90%", "9", "0"]
 
-    await command("shift", "m", "fresh=100%", "--sticky", "tenant", "--shadow", "bulk-0=5")
+    words = ("fresh=100%", "--sticky", "tenant", "--shadow", "bulk-0=5")
+    _, out, _ = await command("shift", "m", *words)
+    assert out.endswith("m: 100 % to fresh, 5 % copied to bulk-0\n")
     own = json.loads((await command("policy", "get", "models", "--json"))[1])["m"]
     assert own["variants"]["fresh"]["share"] == 1.0
     assert own["variants"]["fresh"]["endpoints"] == ["fresh"]
@@ -186,7 +189,7 @@ async def test_a_share_of_a_models_requests_is_moved_compared_and_moved_back(com
     assert "shadow" in out
     assert (await command("shift", "m", "bulk=0", "--json"))[0] == 0
 
-    assert (await command("shift", "m", "--end"))[0] == 0
+    assert (await command("shift", "m", "--end"))[1].endswith("m: shared out by load\n")
     assert json.loads((await command("variants", "--json"))[1]) == []
     assert (await command("variants", "m"))[1].startswith("model 'm' is not divided")
 
@@ -209,3 +212,27 @@ async def test_a_shift_that_cannot_be_is_refused_in_one_sentence(command, words,
     assert (status, out) == (2, "")
     assert err.startswith("headway shift: ")
     assert mend in err
+
+
+async def test_an_endpoint_that_is_added_with_a_share_takes_no_more_from_its_first_request_on(
+    command,
+):
+    place = ("bulk", "fresh", "--engine", "openai", "--at", command.engine.url)
+    status, out, _ = await command(
+        "endpoints", "add", *place, "--share", "20", "--label", "usd_per_hour=2.5"
+    )
+    places = [
+        (await ask(command.admin.router.port, chat(stream=True))).header("x-sla-endpoint")
+        for _ in range(10)
+    ]
+
+    assert (status, out) == (0, "fresh serves 20 % of m in pool bulk\n")
+    assert places.count("fresh") == 2
+    (fresh,) = [
+        each
+        for each in json.loads((await command("endpoints", "--json"))[1])
+        if each["id"] == "fresh"
+    ]
+    assert fresh["labels"] == {"usd_per_hour": "2.5"}
+    status, _, err = await command("endpoints", "add", *place, "--share", "101")
+    assert (status, "--share 101 is no percentage" in err) == (2, True)

@@ -136,6 +136,21 @@ async def test_a_server_that_does_not_answer_is_given_up_and_heard_again_when_it
     assert view.texts == {"a": b"text"}
 
 
+async def test_a_server_that_never_answered_is_heard_once_it_does(tmp_path):
+    with redis_server(tmp_path) as server:
+        board = RedisBoard(connect(server.url, None, limit_s=0.1), "t")
+        server.freeze()
+        for number in range(1, 6):
+            with pytest.raises(BoardFailed, match="TimeoutError"):
+                await board.exchange(word(number))
+        server.thaw()
+
+        view = await board.exchange(word(6))
+        await board.close()
+
+    assert view.texts == {"a": b"text"}
+
+
 async def test_commands_that_come_together_go_one_after_the_other(tmp_path):
     with redis_server(tmp_path) as server:
         client = connect(server.url, None, limit_s=LIMIT_S)

@@ -231,6 +231,30 @@ async def test_alone_bulk_is_not_above_the_cap_and_reaches_it_after_a_while():
     assert [world.replicas[name].own()[2] for name in "abc"] == [3, 3, 3]
 
 
+async def test_alone_each_takes_up_its_share_of_permits_that_nobody_is_known_to_hold():
+    world = World("abc", policy=bulk_cap(6))
+    await world.run(LIFE_S + 0.1)
+    await cut_all(world)
+    await world.run(STALE_S + 0.1)
+
+    for name in "abc":
+        for _ in range(4):
+            world.replicas[name].arrive(BULK)
+    await world.run(0.2)
+
+    assert [world.replicas[name].own()[2] for name in "abc"] == [2, 2, 2]
+
+
+async def test_one_that_never_heard_the_others_takes_up_no_permits_for_a_while():
+    world = World("a", policy=bulk_cap(6), expected=3)
+    await cut_all(world)
+    await world.run(STALE_S + 1.0)
+
+    world.replicas["a"].arrive(BULK)
+
+    assert world.total(2) == 0
+
+
 async def test_back_from_being_alone_everything_is_as_before():
     world = World("abc", policy=bulk_cap(9))
     await world.run(LIFE_S + 0.1)

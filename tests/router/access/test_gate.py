@@ -88,6 +88,13 @@ def test_what_was_used_of_a_key_stays_used_when_it_changes(text):
     assert list(keyring.quotas) == []
 
 
+def test_the_limits_of_a_revoked_key_are_not_kept(text):
+    keyring = ring(key_of(text, allowance=Allowance(requests_per_minute=5), revoked_at_s=1.0))
+
+    assert list(keyring.quotas) == []
+    assert keyring.find(text.encode(), NOW) is Failure.REVOKED
+
+
 def test_a_key_goes_on_knowing_how_long_answers_are(text):
     keyring = ring(key_of(text))
     holder = keyring.find(text.encode(), NOW).holder

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import openai
@@ -436,7 +437,11 @@ async def test_what_the_router_alone_tells_is_not_taken_from_an_engine():
 async def two_routers(folder):
     with redis_server(folder) as redis:
         async with scripted_engine(answering(ANSWER)) as engine:
-            shared = {"redis": Redis(redis.url, replicas=2), "access": Access(), "within_s": 20}
+            shared: dict[str, Any] = {
+                "redis": Redis(redis.url, replicas=2),
+                "access": Access(),
+                "within_s": 20,
+            }
             async with (
                 serving(pool("p", engine), admin=Admin(), **shared) as first,
                 serving(pool("p", engine), seed=2, **shared) as second,

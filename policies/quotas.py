@@ -45,6 +45,7 @@ class Quota:
         "_allowance",
         "counts_tokens",
         "day",
+        "is_busy",
         "places",
         "requests",
         "tokens",
@@ -63,6 +64,8 @@ class Quota:
         self.places = None if most is None else Places(f"{name}:places", most, count)
         self.counts_tokens = tpm is not None or per_day is not None
         """Whether an estimate is needed."""
+        self.is_busy = False
+        """Whether those who share it are told of it."""
 
     @property
     def meters(self) -> list[Meter]:

@@ -11,7 +11,7 @@ from typing import Final
 from policies.facts import Ending, RequestFacts, SlaClass
 from policies.fleet import Flight
 from policies.keys import entitled
-from policies.quotas import Kind, Limited
+from policies.quotas import Kind, Limited, Quota
 from router import errors
 from router.access.keyring import Failure, Holder, Keyring, Pass, Use
 from router.access.refusals import REFUSALS, class_refused, limited, model_refused
@@ -54,6 +54,9 @@ class Gate:
         self._refuses_above = settings.above_class is AboveClass.REFUSE
         self._max_tenants = settings.max_tenants
         self._class_of = class_of
+        self.woken: list[Quota] = []
+        """Limits that were used since they were last found idle, to be taken out by who shares them;
+        each is in it once."""
         self.failures: dict[Failure, int] = dict.fromkeys(Failure, 0)
         """Callers not let in."""
         self.limited: dict[Kind, int] = dict.fromkeys(Kind, 0)
@@ -91,6 +94,9 @@ class Gate:
         now += self.since_1970_s
         tokens = holder.estimate(facts) if holder.counts_tokens else 0
         for quota in holder.quotas:
+            if not quota.is_busy:
+                quota.is_busy = True
+                self.woken.append(quota)
             over = quota.enter(tokens, now)
             if over is not None:
                 return self._over(holder, over, tokens, now)
@@ -134,6 +140,9 @@ class Gate:
             holder.saw_answer(answer)
         now += self.since_1970_s
         for quota in holder.quotas:
+            if not quota.is_busy:
+                quota.is_busy = True
+                self.woken.append(quota)
             quota.settle(stay.tokens, used, stay.at, now)
         use = holder.use
         if use is None:

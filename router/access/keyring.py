@@ -157,13 +157,16 @@ class Keyring:
             passes.append(Pass(digest, inf if until is None else until, holder))
         for each in before:
             each.until = -inf
+        if key.revoked_at_s is not None:
+            # Nobody comes in by it any more; who is in settles with what it holds.
+            self._quotas.pop(_name(key), None)
         self._passes[key.id] = passes
         self.keys[key.id] = key
 
     def holder_of(self, key: Key) -> Holder:
         """Return who holds a key, with the limits that are kept for it and for its tenant."""
         quotas = []
-        own = self._quota(f"key:{key.id}", f"key {key.id!r}", key.allowance)
+        own = self._quota(_name(key), f"key {key.id!r}", key.allowance)
         theirs = self._tenants.get(key.tenant)
         if own is not None:
             quotas.append(own)
@@ -205,3 +208,8 @@ class Keyring:
         self._count = max(1, count)
         for quota in self._quotas.values():
             quota.share_among(self._count)
+
+
+def _name(key: Key) -> str:
+    """Return the name of a key's own limits."""
+    return f"key:{key.id}"

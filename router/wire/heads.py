@@ -39,6 +39,10 @@ _NOT_RETURNED = frozenset(
 )
 
 
+_OURS = (b"x-sla-", b"x-ratelimit-")
+"""Beginnings of what the router alone tells its callers; an engine's would contradict it."""
+
+
 class RequestHead:
     """The head of one request. Shared by all requests that have it: only `memo` grows."""
 

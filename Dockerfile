@@ -3,7 +3,7 @@
 #   docker build -t headway .
 #   docker run -p 8080:8080 -v "$PWD/headway.toml:/etc/headway/headway.toml:ro" headway
 #
-# In a container the configuration must say [server] host = "0.0.0.0".
+# In a container the configuration must say [server] host = "0.0.0.0", and in [access] who may use it.
 ARG PYTHON_VERSION=3.13
 
 # Everything is put into a virtual environment here, and the last stage takes that folder alone.

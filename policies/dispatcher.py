@@ -677,6 +677,10 @@ class Dispatcher:
         if admission.pointless(ask, now):
             return admission.late(ask, now, self._back_s(ask, now))
         lane = self._lane_of(ask, tried)
+        if kind in SICK and isinstance(lane, Lane) and not lane.endpoints:
+            # All have failed at it; those that have served others since are worth another try.
+            tried = frozenset(filter(self._is_sick, tried)) | {flight.endpoint.id}
+            lane = self._lane_of(ask, tried)
         if isinstance(lane, Refuse):
             return lane
         if not lane.endpoints:
@@ -692,6 +696,11 @@ class Dispatcher:
         self._settle(now, ask.rank)
         again = self._place(lane, ask, now, ticket.reason)
         return self._wait(ticket, now) if again is None else self._sent(ticket, again)
+
+    def _is_sick(self, endpoint_id: str) -> bool:
+        """Return whether an endpoint has failed and not served since, or is gone."""
+        endpoint = self.endpoints.get(endpoint_id)
+        return endpoint is None or not endpoint.health.spotless
 
     def _given_up(self, flight: Flight, kind: FailureKind, now: float) -> Refuse:
         if kind is FailureKind.BUSY:

@@ -55,12 +55,6 @@ class Entitlement:
         """The highest class; None where there is none at all."""
         return next(iter(self.granted), None)
 
-    @property
-    def has_gaps(self) -> bool:
-        """Whether a class below the ceiling is not granted, so that the ceiling is not all."""
-        granted = self.granted
-        return granted != CLASSES[len(CLASSES) - len(granted) :]
-
 
 def entitled(asked: SlaClass, entitlement: Entitlement) -> SlaClass | None:
     """Return the class to serve: the highest granted that is not above what was asked.

@@ -369,7 +369,6 @@ class Places:
 
     __slots__ = (
         "_held",
-        "_peak",
         "_refused",
         "_told_at",
         "_wants",
@@ -378,6 +377,7 @@ class Places:
         "limit",
         "most",
         "name",
+        "peak",
         "until",
     )
 
@@ -393,13 +393,19 @@ class Places:
         """Leased from the board, those in use included."""
         self._told_at = -inf
         self._wants = False
-        self._peak = 0
+        self.peak = 0
+        """Most in use since the last exchange."""
         self._refused = 0
+
+    def refresh(self, now: float) -> None:
+        """Work out how many may be in use: without a lease, a part of all."""
+        self.most = max(1, self.limit // self.count)
+        self.until = now + STALE_S
 
     def has_room(self, now: float) -> bool:
         """Tell whether one more may run."""
         if now >= self.until:
-            self.most = max(1, self.limit // self.count)
+            self.refresh(now)
         return self.in_use < self.most
 
     def refused(self) -> None:
@@ -409,7 +415,7 @@ class Places:
     def enter(self) -> None:
         """Take a place."""
         self.in_use += 1
-        self._peak = max(self._peak, self.in_use)
+        self.peak = max(self.peak, self.in_use)
 
     def leave(self) -> None:
         """Give it back."""
@@ -418,12 +424,12 @@ class Places:
     @property
     def has_news(self) -> bool:
         """Whether the board should be told anything."""
-        return self.in_use > 0 or self._held > 0 or self._peak > 0 or self._refused > 0
+        return self.in_use > 0 or self._held > 0 or self.peak > 0 or self._refused > 0
 
     def say(self, now: float) -> tuple[int, int]:
         """Return the places in use, and those that would be held."""
-        busy = max(self.in_use, self._peak) + self._refused
-        self._peak = self._refused = 0
+        busy = max(self.in_use, self.peak) + self._refused
+        self.peak = self._refused = 0
         self._wants = busy > 0
         if not busy:
             return 0, 0

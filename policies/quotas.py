@@ -45,6 +45,7 @@ class Quota:
         "_allowance",
         "counts_tokens",
         "day",
+        "is_busy",
         "places",
         "requests",
         "tokens",
@@ -63,6 +64,8 @@ class Quota:
         self.places = None if most is None else Places(f"{name}:places", most, count)
         self.counts_tokens = tpm is not None or per_day is not None
         """Whether an estimate is needed."""
+        self.is_busy = False
+        """Whether those who share it are told of it."""
 
     @property
     def meters(self) -> list[Meter]:
@@ -102,9 +105,13 @@ class Quota:
             if day.room - day.pending < tokens:
                 return self._limited(Kind.DAY, day, tokens, now)
         if places is not None:
-            if not places.has_room(now):
+            if now >= places.until:
+                places.refresh(now)
+            in_use = places.in_use
+            if in_use >= places.most:
                 return self._crowded(places)
-            places.enter()
+            places.in_use = in_use = in_use + 1
+            places.peak = max(places.peak, in_use)
         if requests is not None:
             requests.pending += 1
         if meter is not None:

@@ -215,19 +215,15 @@ def unusable_certificates(pools: tuple[Pool, ...]) -> Iterator[Flaw]:
 
 
 def _open_to_the_world(config: Config) -> Iterator[Flaw]:
-    """Yield what leaves a router open, or closed for good, that nobody said should be."""
-    access, host = config.access, config.server.host
-    if access is None and not is_loopback(host):
+    """Yield what leaves a router open that nobody said should be."""
+    host = config.server.host
+    if config.access is None and not is_loopback(host):
         message = (
             f"{host!r} can be reached from elsewhere, and nobody would be asked for a key: add a"
             " section [access], then make keys with 'headway keys create'; or write open = true"
             " into it, if whoever reaches the router may use it"
         )
         yield Flaw("server.host", message)
-    if access is None or access.open:
-        return
-    if access.jwt is not None and (access.jwt.jwks_file is None) is (access.jwt.jwks_url is None):
-        yield Flaw("access.jwt", "name either jwks_file or jwks_url: where its public keys are")
 
 
 def _taken_names(pools: tuple[Pool, ...]) -> Iterator[Flaw]:

@@ -653,7 +653,7 @@ class Exchange:
         gate = self._door.gate
         if gate is None:
             return b""
-        lines = gate.told(stay, self.request.arrived)
+        lines = stay.holder.telling.lines(self.request.arrived + gate.since_1970_s)
         return lines + LOWERED if flight.ask.why is CEILING else lines
 
     def _placement(self, flight: Flight) -> Placement:

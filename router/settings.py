@@ -188,6 +188,9 @@ class Admin:
     """Address of its own; none: the server's."""
     port: Port | None = None
     """Port of its own; none: the server's."""
+    audit_file: File | None = None
+    """Where each change, and each attempt at one, is written down as a JSON line; none: among the
+    states."""
     objective: Annotated[float, Gt(0), Lt(1)] = 0.99
     """Share of requests that should meet their targets; burn rates are told against it."""
     recorded_requests: Annotated[int, Ge(1)] = 10_000
@@ -232,32 +235,6 @@ class AboveClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Jwt:
-    """Tokens of an identity provider, beside keys; needs the package's extra `jwt`."""
-
-    issuer: Text
-    """What `iss` must be."""
-    audience: Text
-    """What `aud` must hold."""
-    jwks_file: File | None = None
-    """Holds the provider's public keys; read again when it has changed."""
-    jwks_url: Annotated[str, AfterValidator(engine_url)] | None = None
-    """Or where they are fetched, every five minutes and when a key is not among them."""
-    algorithms: Annotated[tuple[Text, ...], Len(1)] = ("RS256", "ES256", "EdDSA")
-    """Signatures that are trusted; none with a shared secret."""
-    leeway_s: Annotated[float, Ge(0)] = 30.0
-    """By how much clocks may differ."""
-    tenant_claim: Text = "sub"
-    """Whose value is the tenant."""
-    class_claim: Text | None = None
-    """Whose value is the highest class; none: `highest_class` for all."""
-    highest_class: SlaClass = SlaClass.STANDARD
-    """Of tokens that do not say."""
-    models: Annotated[tuple[Text, ...], Len(1)] = ("*",)
-    """What holders of a token may use."""
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
     """Who may do what; present: callers need a key."""
 
@@ -275,8 +252,6 @@ class Access:
     """What each tenant may use with all of its keys together; none: no more than the keys say."""
     max_tenants: Annotated[int, Ge(1)] = 64
     """Tenants with metrics of their own; those beyond are counted as "other"."""
-    jwt: Jwt | None = None
-    """Tokens of an identity provider; none: keys alone."""
 
 
 @dataclass(frozen=True, slots=True)

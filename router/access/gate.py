@@ -6,12 +6,12 @@ All state is changed here, in methods that never await.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from policies.facts import Ending, RequestFacts, SlaClass
 from policies.fleet import Flight
 from policies.keys import entitled
-from policies.quotas import Kind, Limited
+from policies.quotas import Kind, Limited, Quota
 from router import errors
 from router.access.keyring import Failure, Holder, Keyring, Pass, Use
 from router.access.refusals import REFUSALS, class_refused, limited, model_refused
@@ -22,14 +22,6 @@ from router.wire.heads import RequestHead
 OTHER: Final = "other"
 LOWERED: Final = b"x-sla-class-lowered: 1\r\n"
 """Said to whoever asked for a class above its highest."""
-
-
-class Tokens(Protocol):
-    """Tokens of an identity provider."""
-
-    def find(self, text: bytes, now: float) -> Pass | Failure | None:
-        """Return what one opens; None where it is none of theirs. `now` is since 1970."""
-        ...
 
 
 class Stay:
@@ -55,7 +47,6 @@ class Gate:
         *,
         since_1970_s: float,
         class_of: Callable[[RequestFacts], SlaClass],
-        tokens: Tokens | None = None,
     ) -> None:
         """`since_1970_s`: what the router's clock lacks; `class_of`: what is being asked for."""
         self.keyring = keyring
@@ -63,7 +54,9 @@ class Gate:
         self._refuses_above = settings.above_class is AboveClass.REFUSE
         self._max_tenants = settings.max_tenants
         self._class_of = class_of
-        self._tokens = tokens
+        self.woken: list[Quota] = []
+        """Limits that were used since they were last found idle, to be taken out by who shares them;
+        each is in it once."""
         self.failures: dict[Failure, int] = dict.fromkeys(Failure, 0)
         """Callers not let in."""
         self.limited: dict[Kind, int] = dict.fromkeys(Kind, 0)
@@ -80,16 +73,12 @@ class Gate:
         if known is not None and now < known.until:
             return known
         text = presented(head.headers)
-        found = Failure.MISSING if text is None else self._opened_by(text, now)
+        found = Failure.MISSING if text is None else self.keyring.find(text, now)
         if isinstance(found, Pass):
             head.memo["pass"] = found
         else:
             self.failures[found] += 1
         return found
-
-    def _opened_by(self, text: bytes, now: float) -> Pass | Failure:
-        found = None if self._tokens is None else self._tokens.find(text, now)
-        return self.keyring.find(text, now) if found is None else found
 
     def admit(self, holder: Holder, facts: RequestFacts, now: float) -> Stay | errors.Problem:
         """Take a request on, as its holder's; or say why not."""
@@ -98,14 +87,16 @@ class Gate:
             return model_refused(facts.model, key)
         facts.tenant = key.tenant
         facts.weight = key.weight
-        ceiling = holder.ceiling
-        if ceiling is not SlaClass.INTERACTIVE or holder.has_gaps:
+        if holder.is_held:
             refused = self._hold_to_class(holder, facts)
             if refused is not None:
                 return refused
         now += self.since_1970_s
         tokens = holder.estimate(facts) if holder.counts_tokens else 0
         for quota in holder.quotas:
+            if not quota.is_busy:
+                quota.is_busy = True
+                self.woken.append(quota)
             over = quota.enter(tokens, now)
             if over is not None:
                 return self._over(holder, over, tokens, now)
@@ -130,7 +121,7 @@ class Gate:
                 break
             quota.undo(tokens)
         self.limited[over.kind] += 1
-        return limited(over, holder.told(now))
+        return limited(over, holder.telling.lines(now))
 
     def settle(
         self, stay: Stay, flight: Flight | None, ending: Ending | None, outcome: Outcome | None,
@@ -149,6 +140,9 @@ class Gate:
             holder.saw_answer(answer)
         now += self.since_1970_s
         for quota in holder.quotas:
+            if not quota.is_busy:
+                quota.is_busy = True
+                self.woken.append(quota)
             quota.settle(stay.tokens, used, stay.at, now)
         use = holder.use
         if use is None:
@@ -158,7 +152,7 @@ class Gate:
 
     def told(self, stay: Stay, now: float) -> bytes:
         """Return the header lines that tell a caller of its limits."""
-        return stay.holder.told(now + self.since_1970_s)
+        return stay.holder.telling.lines(now + self.since_1970_s)
 
     def refusal(self, failure: Failure) -> errors.Problem:
         """Return the answer to who is not let in."""

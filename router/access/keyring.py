@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 
 from policies.facts import RequestFacts, SlaClass
-from policies.keys import Allowance, Key, may_use
+from policies.keys import CLASSES, Allowance, Key, may_use
 from policies.quotas import Quota
 from router.access.secret import digest_of, id_in, is_same
 from router.access.told import Telling
@@ -36,8 +36,6 @@ class Failure(StrEnum):
     """No such key, or another secret."""
     EXPIRED = "expired"
     REVOKED = "revoked"
-    TOKEN = "token"  # noqa: S105 # the kind of credential
-    """A token of an identity provider that does not hold."""
 
 
 class Use:
@@ -55,14 +53,14 @@ class Holder:
 
     __slots__ = (
         "_models",
-        "_telling",
         "answer_tokens",
         "ceiling",
         "counts_tokens",
-        "has_gaps",
+        "is_held",
         "key",
         "learned",
         "quotas",
+        "telling",
         "use",
     )
 
@@ -71,7 +69,8 @@ class Holder:
         self.quotas = quotas
         """Those that limit anything: the key's own, its tenant's."""
         self.ceiling: SlaClass | None = key.entitlement.ceiling
-        self.has_gaps = key.entitlement.has_gaps
+        self.is_held = key.entitlement.granted != CLASSES
+        """Whether there is a class that it may not ask for."""
         self.counts_tokens = any(each.counts_tokens for each in quotas)
         self.use: Use | None = None
         """Its tenant's; None before the first request."""
@@ -79,7 +78,8 @@ class Holder:
         """What an answer took lately."""
         self.learned = FIRST_ANSWER_TOKENS << LEARNING_SHIFT
         """The same, in smaller parts."""
-        self._telling = Telling(quotas)
+        self.telling = Telling(quotas)
+        """What its answers tell of its limits."""
         self._models: dict[str, bool] = {}
 
     def may_use(self, model: str) -> bool:
@@ -109,10 +109,6 @@ class Holder:
     def saw_as_much_as(self, before: "Holder") -> None:
         """Go on from what the holder of the key before its change has seen."""
         self.learned, self.answer_tokens = before.learned, before.answer_tokens
-
-    def told(self, now: float) -> bytes:
-        """Return the header lines that tell of its limits; `now` is since 1970."""
-        return self._telling.lines(now)
 
 
 class Pass:
@@ -161,13 +157,16 @@ class Keyring:
             passes.append(Pass(digest, inf if until is None else until, holder))
         for each in before:
             each.until = -inf
+        if key.revoked_at_s is not None:
+            # Nobody comes in by it any more; who is in settles with what it holds.
+            self._quotas.pop(_name(key), None)
         self._passes[key.id] = passes
         self.keys[key.id] = key
 
     def holder_of(self, key: Key) -> Holder:
         """Return who holds a key, with the limits that are kept for it and for its tenant."""
         quotas = []
-        own = self._quota(f"key:{key.id}", f"key {key.id!r}", key.allowance)
+        own = self._quota(_name(key), f"key {key.id!r}", key.allowance)
         theirs = self._tenants.get(key.tenant)
         if own is not None:
             quotas.append(own)
@@ -209,3 +208,8 @@ class Keyring:
         self._count = max(1, count)
         for quota in self._quotas.values():
             quota.share_among(self._count)
+
+
+def _name(key: Key) -> str:
+    """Return the name of a key's own limits."""
+    return f"key:{key.id}"

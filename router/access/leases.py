@@ -78,7 +78,9 @@ class Leases:
 
     def _say(self, now: float) -> Spoken:
         spoken: Spoken = []
-        for quota in self._gate.keyring.quotas:
+        woken, self._gate.woken = self._gate.woken, []
+        for quota in woken:
+            before = len(spoken)
             for meter in quota.meters:
                 wanted = meter.say(now)
                 if wanted is not None:
@@ -86,6 +88,10 @@ class Leases:
             places = quota.places
             if places is not None and places.has_news:
                 spoken.append((places, places.say(now)))
+            if len(spoken) > before:
+                self._gate.woken.append(quota)
+            else:
+                quota.is_busy = False
         return spoken
 
     async def _exchange(self, spoken: Spoken, count: int) -> None:

@@ -22,9 +22,6 @@ REFUSALS: Final[Mapping[Failure, Problem]] = {
     Failure.WRONG: _INVALID,
     Failure.EXPIRED: problem(401, "the API key has expired", "expired_api_key"),
     Failure.REVOKED: problem(401, "the API key was revoked", "revoked_api_key"),
-    Failure.TOKEN: problem(
-        401, "the token does not hold: its signature, issuer, audience or time", "invalid_token"
-    ),
 }
 _WHAT: Final[Mapping[Kind, str]] = {
     Kind.REQUESTS: "requests per minute",

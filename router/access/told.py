@@ -41,7 +41,11 @@ class Telling:
             return b"" if tokens is None else self._template % _left(tokens)
         if tokens is None:
             return self._template % _left(requests)
-        return self._template % (_left(requests), _left(tokens))
+        requests_left = requests.most_left - requests.pending
+        tokens_left = tokens.most_left - tokens.pending
+        if requests_left < 0 or tokens_left < 0:
+            return self._template % (_left(requests), _left(tokens))
+        return self._template % (requests_left, tokens_left)
 
     def _retell(self, now: float) -> None:
         self._until = now + RETOLD_S

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -16,6 +17,7 @@ from starlette.routing import BaseRoute
 from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router.access.desk import Desk
+from router.admin.audit import Audit
 from router.admin.dry_run import price_of
 from router.admin.file_store import FileStore
 from router.admin.fleet_api import FleetApi
@@ -26,14 +28,15 @@ from router.admin.live import Live, tell_metrics
 from router.admin.openapi import openapi
 from router.admin.operations import PREFIX, Operation, Token, answer, routes
 from router.admin.page import page_routes
+from router.admin.pointers import Difference
 from router.admin.policy_api import PolicyApi
 from router.admin.policy_document import read_policy, write_policy
 from router.admin.recent import Recent
 from router.admin.redis_store import RedisStore
-from router.admin.revisions import MemoryStore, NotStored, Store
+from router.admin.revisions import MemoryStore, NotStored, Revision, Store
 from router.admin.traffic_api import TrafficApi
 from router.admin.variants_api import VariantsApi
-from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment
+from router.admin.versions_api import OBJECT, VersionsApi, author_of, moment, shown
 from router.config import Config, unusable_certificates
 from router.credentials import SecretReader, Secrets
 from router.document import ConfigError
@@ -45,11 +48,11 @@ from router.settings import Admin, Pool
 from router.tls import Certificates
 
 logger = logging.getLogger("headway.admin")
-audit_logger = logging.getLogger("headway.audit")
 LAST_ANSWERS_S: Final = 1
 """How long an own port's answers may go on once the router is told to stop."""
 FOLLOW_S: Final = 0.2
 """How often another replica's change is looked for; the promise is a second."""
+LISTENS_S: Final = 0.01
 REDIS_LIMIT_S: Final = 2.0
 """How long Redis may take to store a change."""
 
@@ -95,6 +98,7 @@ class Administration:
         self._environ = environ
         self._wall_clock = wall_clock
         config, door = subject.config, subject.door
+        self._written = Audit(settings.audit_file, lambda: moment(wall_clock()))
         self._redis = (
             None
             if config.redis is None
@@ -107,6 +111,7 @@ class Administration:
             write=write_policy,
             adopt=self._adopt_policy,
             wall_clock=wall_clock,
+            changed=partial(self._note, "policy"),
         )
         self.fleet: Ledger[FleetPlan] = Ledger(
             self._store("fleet"),
@@ -115,6 +120,7 @@ class Administration:
             write=write_fleet,
             adopt=self._adopt_fleet,
             wall_clock=wall_clock,
+            changed=partial(self._note, "fleet"),
         )
         self.recent = Recent(settings.recorded_requests, door.clock)
         door.record = self.recent.record
@@ -135,6 +141,12 @@ class Administration:
     def has_own_port(self) -> bool:
         """Whether it listens apart from the callers."""
         return self.settings.port is not None or self.settings.host is not None
+
+    async def port(self) -> int:
+        """Return the port of its own, once it listens there; raises RuntimeError for none."""
+        if self._listening is None:
+            raise RuntimeError("administration has no port of its own")
+        return await self._listening.port()
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Take up what was stored, and begin to count and to follow."""
@@ -170,6 +182,7 @@ class Administration:
             await end(task)
         if self._redis is not None:
             await self._redis.aclose()
+        self._written.close()
 
     def _operations(self, door: Door) -> list[Operation]:
         fleet = FleetApi(
@@ -262,9 +275,9 @@ class Administration:
 
     def _audit(self, request: Request, status: int) -> None:
         author = author_of(request)
-        audit_logger.info(
+        self._written.write(
             "administration",
-            extra={
+            {
                 "method": request.method,
                 "path": request.url.path.removeprefix(PREFIX),
                 "status": status,
@@ -273,6 +286,20 @@ class Administration:
                 "reason": author.reason,
                 "policy_version": self.policy.version,
                 "fleet_version": self.fleet.version,
+            },
+        )
+
+    def _note(self, document: str, revision: Revision, differences: list[Difference]) -> None:
+        self._written.write(
+            "changed",
+            {
+                "document": document,
+                "version": revision.version,
+                "who": revision.who,
+                "origin": revision.origin,
+                "reason": revision.reason,
+                "action": revision.action,
+                "difference": shown(differences),
             },
         )
 
@@ -306,3 +333,10 @@ class _Listener(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Leave signals to the server that callers are heard by."""
         yield
+
+    async def port(self) -> int:
+        """Return the port, once it listens."""
+        while not self.started:  # noqa: ASYNC110 # uvicorn has no event that tells of it
+            await asyncio.sleep(LISTENS_S)
+        listening: int = self.servers[0].sockets[0].getsockname()[1]
+        return listening

@@ -47,7 +47,7 @@ class UnknownVersion(Exception):
 class Ledger(Generic[T]):
     """The history of one document and its present value."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all that a document needs
         self,
         store: Store,
         base: T,
@@ -56,10 +56,12 @@ class Ledger(Generic[T]):
         write: Callable[[T], dict[str, Any]],
         adopt: Callable[[T], None],
         wall_clock: Callable[[], float],
+        changed: Callable[[Revision, list[Difference]], None] = lambda _, __: None,
     ) -> None:
         """`base` is what the configuration file says, in effect already.
 
-        `read` may raise `ConfigError`; `adopt` puts a value into effect, at once.
+        `read` may raise `ConfigError`; `adopt` puts a value into effect, at once; `changed` is told
+        of each change made here.
         """
         self._store = store
         self._base = base
@@ -67,6 +69,7 @@ class Ledger(Generic[T]):
         self._write = write
         self._adopt = adopt
         self._wall_clock = wall_clock
+        self._changed = changed
         self._revisions: list[Revision] = []
         self._changing = asyncio.Lock()
         self.value = base
@@ -172,6 +175,7 @@ class Ledger(Generic[T]):
             raise Stale from late
         self._revisions = [*self._revisions, revision][-KEPT:]
         self._take(revision)
+        self._changed(revision, self.difference_of(revision))
         return revision
 
     def _take(self, revision: Revision) -> None:

@@ -131,7 +131,11 @@ def _set(client: Client, args: argparse.Namespace) -> int:
     if len(args.what) < 2:  # noqa: PLR2004 - an id and a change
         raise Failed("say what to set: headway keys set 3f9c1a7be204 requests_per_minute=600")
     id_, *words = args.what
-    answer = client.ask("PATCH", f"/keys/{id_}", given(words), headers=change_headers(args)).json()
+    patch = given(words)
+    if isinstance(labels := patch.get("labels"), dict):
+        # A label is text, also where it looks like a number.
+        patch["labels"] = {n: None if value is None else str(value) for n, value in labels.items()}
+    answer = client.ask("PATCH", f"/keys/{id_}", patch, headers=change_headers(args)).json()
     return _done(args, f"{id_} is changed", answer)
 
 

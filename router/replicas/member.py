@@ -29,6 +29,9 @@ logger = logging.getLogger("headway")
 
 EXCHANGE_S: Final = 0.05
 """Between two exchanges while the board answers."""
+CALM_S: Final = 0.1
+"""The same while no replica has bulk and nobody waits: then only counts are told, and those may be
+so old without harm to where requests go."""
 RETRY_S: Final = 0.25
 """Between two while it does not."""
 LIMIT_S: Final = 0.25
@@ -104,6 +107,10 @@ class Member:
         self._offset_s = 0.0
         """The board's time less ours."""
         self._quickest_s = inf
+        self._stirs = True
+        """Whether there is bulk, or somebody waits, here."""
+        self._others_stir = True
+        """The same of the others."""
         self._heard_at = clock()
         """When the last exchange that was answered began."""
 
@@ -131,8 +138,15 @@ class Member:
                 await self._exchange(began)
             except Exception:  # whatever broke, the next exchange starts from what is
                 logger.exception("replicas: exchange broke")
-            pause_s = RETRY_S if self.mode is Mode.ALONE else EXCHANGE_S
-            await self._sleep(max(0.0, began + pause_s - self._clock()))
+            await self._sleep(max(0.0, began + self.pause_s - self._clock()))
+
+    @property
+    def pause_s(self) -> float:
+        """From the beginning of one exchange to that of the next."""
+        if self.mode is Mode.ALONE:
+            return RETRY_S
+        calm = self.mode is Mode.SHARED and not self._stirs and not self._others_stir
+        return CALM_S if calm else EXCHANGE_S
 
     async def leave(self) -> None:
         """Tell the board that this replica is no more, if it listens, and let go of it."""
@@ -166,12 +180,15 @@ class Member:
         claims: dict[str, Claim] = {}
         down: list[str] = []
         held: dict[str, int] = {}
+        self._stirs = self._dispatcher.waiting > 0
         for name, endpoint in self._dispatcher.endpoints.items():
             first, count = waiting.get(name, NOBODY_WAITS)
             own = endpoint.own_held
             done = self._work(endpoint, own, first)
             if done != NO_WORK:
                 work[name] = done
+            if own[2]:
+                self._stirs = True
             claims[name] = claim = self._claim(endpoint, own[2], first, count)
             held[name] = self._held.get(name, 0)
             if claim.keep < held[name]:
@@ -240,6 +257,7 @@ class Member:
             self._is_reader.clear()
             self._become(Mode.SHARED)
         self._sums = added_up(self.others.values())
+        self._others_stir = any(map(_stirs, self.others.values()))
         heard, permits = self._dispatcher.heard, view.permits
         for name, endpoint in self._dispatcher.endpoints.items():
             self._held[name] = held = permits.get(name, 0)
@@ -368,3 +386,8 @@ class Member:
                 if known is None or known.at_s < reading.at_s:
                     self._readings[name] = reading
                     self._dispatcher.observed(name, reading.load, now)
+
+
+def _stirs(said: Said) -> bool:
+    """Return whether a replica has bulk, or somebody waits in it."""
+    return any(said.waiting) or any(work.bulk for work in said.work.values())

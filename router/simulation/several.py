@@ -1,7 +1,8 @@
 """Several routers over one fleet: each with a dispatcher of its own, told of the others by a board.
 
 To a world they are one. Every request comes to one of them by chance; what they tell each other is
-as old as it is in truth: said every `EXCHANGE_S`, each at its own moment, and on its way for a while.
+as old as it is in truth: said as often as a member says it, each at its own moment, and on its way
+for a while.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
@@ -54,7 +55,7 @@ class Several:
         ]
         for number, member in enumerate(self._members):
             member.begin(0.0)
-            agenda.every(EXCHANGE_S, EXCHANGE_S * number / len(self._all), self._speaker(member))
+            agenda.at(EXCHANGE_S * number / len(self._all), self._speaker(member))
 
     # What a world asks of a dispatcher
 
@@ -153,6 +154,7 @@ class Several:
             self._now = now
             word = member.say(now)
             self._agenda.at(now + WAY_S, lambda at: self._deliver(member, word, now, at))
+            self._agenda.at(now + member.pause_s, speak)
 
         return speak
 

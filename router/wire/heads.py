@@ -28,6 +28,8 @@ _BODILESS = frozenset({204, 304})
 Headers = list[tuple[bytes, bytes]]
 
 _VERSIONS = frozenset({"1.0", "1.1"})
+_ROUTERS_OWN = (b"x-sla-", b"x-ratelimit-")
+"""What headers begin with that this router alone gives its callers; an engine's would contradict it."""
 _NOT_RETURNED = frozenset(
     {
         *(b"connection", b"content-length", b"keep-alive", b"proxy-authenticate"),
@@ -169,7 +171,7 @@ class AnswerHead:
             [
                 b"%b: %b\r\n" % header
                 for header in headers
-                if header[0] not in dropped and not header[0].startswith(_OURS)
+                if header[0] not in dropped and not header[0].startswith(_ROUTERS_OWN)
             ]
         )
         """The end-to-end headers, as lines, less what the router alone tells."""

@@ -1,6 +1,7 @@
 """What the replicas' benchmark makes of what it measured, and that its quick scenes run."""
 
 import json
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.bench.replicas import __main__ as command
 from tests.bench.replicas import eight
 from tests.bench.replicas.crowd import TARGET_S, Tally
 from tests.bench.replicas.finding import Finding
+from tests.bench.replicas.stage import quantile
 from tests.bench.replicas.stand_in import worst_inversion_s
 
 
@@ -47,6 +49,15 @@ def test_a_request_that_was_not_served_is_one_that_missed_its_target():
 
     assert tally.attained == 0.5
     assert tally.failed == {"429": 1}
+
+
+def test_a_quantile_lies_within_its_bucket_as_many_as_it_takes_to_reach_it():
+    counts = {1.0: 50.0, 2.0: 90.0, 4.0: 100.0, inf: 100.0}
+
+    assert quantile(counts, 0.5) == 1.0
+    assert quantile(counts, 0.95) == 3.0
+    assert quantile({1.0: 0.0, inf: 10.0}, 0.5) == inf
+    assert quantile({}, 0.99) == 0.0
 
 
 def test_eight_replicas_are_compared_with_one_at_each_rate():

@@ -1,6 +1,8 @@
 """Keys, whole: who is let in, as what, how often, and what becomes of everybody else."""
 
+import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import openai
@@ -9,9 +11,10 @@ import pytest
 
 from policies.facts import SlaClass
 from policies.keys import Allowance
-from router.settings import AboveClass, Access, Admin
+from router.settings import AboveClass, Access, Admin, Redis
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import TOKEN, pool, serving, until
+from tests.fakes.redis_server import redis_server
 from tests.fakes.scripted import answering, scripted_engine, streaming
 
 ANSWER = orjson.dumps({
@@ -428,3 +431,55 @@ async def test_what_the_router_alone_tells_is_not_taken_from_an_engine():
         # `header` fails where a name comes twice.
         assert answer.header("x-sla-class") == "bulk"
         assert answer.header("x-ratelimit-remaining-requests") == "1"
+
+
+@asynccontextmanager
+async def two_routers(folder):
+    with redis_server(folder) as redis:
+        async with scripted_engine(answering(ANSWER)) as engine:
+            shared: dict[str, Any] = {
+                "redis": Redis(redis.url, replicas=2),
+                "access": Access(),
+                "within_s": 20,
+            }
+            async with (
+                serving(pool("p", engine), admin=Admin(), **shared) as first,
+                serving(pool("p", engine), seed=2, **shared) as second,
+                httpx.AsyncClient(
+                    base_url=first.url,
+                    headers={"authorization": f"Bearer {TOKEN}"},
+                    trust_env=False,
+                ) as admin,
+            ):
+                yield Guarded(first, engine, admin), Guarded(second, engine, admin)
+
+
+async def status_becomes(router, key, status):
+    while (await router.ask(key)).status != status:
+        pass  # each question takes its time
+
+
+@pytest.mark.timeout(60)
+async def test_a_key_made_and_revoked_on_one_router_is_so_on_another(tmp_path):
+    async with two_routers(tmp_path) as (first, second):
+        made = await first.key()
+        await status_becomes(second, made["key"], 200)
+        await first.admin.delete(f"/admin/v1/keys/{made['id']}")
+        async with asyncio.timeout(1.0):
+            await status_becomes(second, made["key"], 401)
+
+
+@pytest.mark.timeout(60)
+async def test_two_routers_let_through_one_limit(tmp_path):
+    async with two_routers(tmp_path) as (first, second):
+        key = (await first.key(requests_per_minute=20))["key"]
+        await status_becomes(second, key, 200)
+        served = 1
+        async with asyncio.timeout(10.0):
+            while served < 20:
+                for router in (first, second):
+                    served += (await router.ask(key)).status == 200
+        after = [(await router.ask(key)).status for router in (first, second) * 10]
+
+        assert served == 20
+        assert set(after) == {429}

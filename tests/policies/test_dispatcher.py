@@ -437,6 +437,30 @@ def test_a_second_stale_connection_sends_a_request_elsewhere_where_there_is_anot
     assert (twice.endpoint is first) == (names == "a")
 
 
+def recovers(made, endpoint):
+    """Have an endpoint answer another request."""
+    for _ in range(20):
+        other = sent(made.arrive(facts(), 1.0))
+        made.ended(other, Ending.COMPLETED, 1.5)
+        if other.endpoint is endpoint:
+            return
+
+
+@pytest.mark.parametrize("well", [True, False], ids=["has served since", "has not"])
+def test_where_all_have_failed_one_that_has_served_since_is_tried_again(well):
+    made = dispatcher(plan("a"), plan("b"))
+    taken = sent(made.arrive(facts(), 0.0))
+    again = sent(made.failed(taken, FailureKind.NOT_REACHED, 0.1))
+    if well:
+        recovers(made, taken.endpoint)
+    answer = made.failed(again, FailureKind.NOT_REACHED, 2.0)
+
+    if well:
+        assert sent(answer).endpoint is taken.endpoint
+    else:
+        assert refused(answer).reason is RefusalReason.RETRIES_SPENT
+
+
 def test_a_stale_connection_takes_none_of_a_requests_attempts():
     made = dispatcher(*(plan(name) for name in "abc"))
     taken = sent(made.arrive(facts(), 0.0))

@@ -236,10 +236,6 @@ def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
         server = { tls = { cert_file = "r.pem", key_file = "r.pem" } }
         [access.tenants.acme]
         tokens_per_day = 1000000
-        [access.jwt]
-        issuer = "https://id.example"
-        audience = "headway"
-        jwks_file = "jwks.json"
         """
     config = load(
         written(text + endpoint(api_key_env='"KEY"')),
@@ -721,15 +717,6 @@ def test_a_public_address_takes_either_keys_or_the_word_that_it_is_open(written,
     config = load(written(text + FAST), {})
 
     assert config.access is not None
-
-
-@pytest.mark.parametrize(
-    "files", ["", 'jwks_file = "a"\njwks_url = "https://id.example/keys"\n'], ids=["none", "both"]
-)
-def test_tokens_are_checked_with_the_keys_of_one_place(written, files):
-    text = f'[access.jwt]\nissuer = "i"\naudience = "a"\n{files}'
-    with pytest.raises(ConfigError, match="either jwks_file or jwks_url"):
-        load(written(text + FAST), {})
 
 
 def test_a_proxy_is_named_by_its_network(written):

@@ -7,6 +7,7 @@ long it took, s.
 import asyncio
 import sys
 import time
+from typing import cast
 
 import uvloop
 
@@ -28,8 +29,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Count."""

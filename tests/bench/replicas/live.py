@@ -10,7 +10,7 @@ import uvloop
 
 from tests.bench.replicas.crowd import Crowd
 from tests.bench.replicas.finding import Finding
-from tests.bench.replicas.stage import BULK_SLOTS, SLOTS, Stage, stage
+from tests.bench.replicas.stage import BULK_SLOTS, SLOTS, Stage, quantile, stage
 from tests.bench.replicas.stand_in import StandIn, stand_ins, worst_inversion_s
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.sentinel import watched_master
@@ -161,13 +161,12 @@ async def trouble(setting: Setting) -> list[Finding]:
 
 
 async def _own_time_s(routers: Stage, port: int, share: float) -> float:
-    """Return the upper bound of the bucket in which a percentile of the router's own time lies."""
+    """Return a percentile of the router's own time, as `histogram_quantile` of Prometheus does."""
     counts: dict[float, float] = {}
     for labels, count in (await routers.metric(port, "headway_overhead_seconds_bucket")).items():
         bound = float(labels.partition('le="')[2].partition('"')[0])
         counts[bound] = counts.get(bound, 0.0) + count
-    total = max(counts.values(), default=0.0)
-    return min((b for b, count in counts.items() if count >= share * total), default=0.0)
+    return quantile(counts, share)
 
 
 async def failover(setting: Setting) -> list[Finding]:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,3 +123,17 @@ async def stage(folder: Path, engines: Sequence[StandIn], redis_url: str) -> Asy
             except subprocess.TimeoutExpired:
                 os.kill(each.pid, 9)
         await made.client.aclose()
+
+
+def quantile(counts: Mapping[float, float], share: float) -> float:
+    """Return a quantile of a histogram, by upper bound the count of all at most that.
+
+    Within a bucket values are taken to lie evenly. Infinite where it is above every bound.
+    """
+    wanted = share * max(counts.values(), default=0.0)
+    below, before = 0.0, 0.0
+    for bound, count in sorted(counts.items()):
+        if count >= wanted and count > before:
+            return below + (bound - below) * (wanted - before) / (count - before)
+        below, before = bound, count
+    return 0.0

@@ -175,6 +175,25 @@ async def test_a_redis_that_comes_back_is_used_again(fleet):
     assert 3 + let_in == 90
 
 
+async def test_limits_that_nobody_uses_are_not_spoken_of(fleet):
+    three = fleet(tokens_per_minute=3000, concurrent=5)
+    (first, *_) = three.replicas
+    stay = first.ask()
+    for _ in range(50):
+        three.clock.now_s += 0.1
+        await three.exchange()
+    assert [len(each.gate.woken) for each in three.replicas] == [1, 0, 0]
+    first.end(stay)
+    assert len(first.gate.woken) == 1
+    for _ in range(50):
+        three.clock.now_s += 0.1
+        await three.exchange()
+
+    assert first.gate.woken == []
+    assert first.ask() is not None
+    assert len(first.gate.woken) == 1
+
+
 async def test_a_clock_that_is_wrong_is_set_by_redis(fleet):
     three = fleet(requests_per_minute=10)
     (first, *_) = three.replicas

@@ -15,7 +15,7 @@ from engines.launch.child import child, free_port
 
 TOKEN = "let-me-in"  # noqa: S105 # opens nothing but a test's router
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
-EXAMPLES = 12
+EXAMPLES = 8
 """Of each operation, as it should be and as it should not: hundreds of requests together."""
 LEFT_OUT = {"positive_data_acceptance"}
 """What a document means is judged beyond its form: names that there are not, shares above 1."""

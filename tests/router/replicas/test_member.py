@@ -13,9 +13,11 @@ from policies.policy import Hold, Holds, Policy, ProfilePolicy, Profiles
 from router.replicas.board import LIFE_S, Board, View, Word
 from router.replicas.experience import LEAST_SAMPLES
 from router.replicas.member import (
+    CALM_S,
     CAUTION_S,
     EXCHANGE_S,
     LIMIT_S,
+    RETRY_S,
     STALE_S,
     TURN_S,
     Member,
@@ -454,9 +456,35 @@ async def test_the_loop_survives_what_breaks_an_exchange(caplog):
     with pytest.raises(asyncio.CancelledError):
         await member.run()
 
-    assert pauses == pytest.approx([EXCHANGE_S, EXCHANGE_S])
+    assert pauses == pytest.approx([EXCHANGE_S, CALM_S])
     assert member.mode is Mode.SHARED
     assert "exchange broke" in caplog.text
+
+
+async def test_it_is_told_half_as_often_while_nobody_has_bulk_and_nobody_waits():
+    world = World("ab", plans=(plan("e", max_in_flight=2),))
+    member, other = world.replicas["a"].member, world.replicas["b"]
+    pauses = [member.pause_s]
+
+    async def later(seconds: float = 2 * EXCHANGE_S) -> None:
+        await world.run(seconds)
+        pauses.append(member.pause_s)
+
+    await later(LIFE_S + 0.1)
+    other.arrive(BULK)
+    await later()
+    other.end_one()
+    await later()
+    for _ in range(4):
+        other.arrive(INTERACTIVE)
+    await later()
+    while other.flights:
+        other.end_one()
+    await later()
+    await cut_all(world)
+    await later(2 * STALE_S)
+
+    assert pauses == [EXCHANGE_S, CALM_S, EXCHANGE_S, CALM_S, EXCHANGE_S, CALM_S, RETRY_S]
 
 
 async def test_an_exchange_that_hangs_is_given_up():

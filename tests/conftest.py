@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.canary import CANARY
+from tests.canary import has_secret
 
 
 def pytest_configure():
@@ -25,7 +25,7 @@ def anyio_backend():
 def pytest_runtest_makereport(item, call):
     """Fail a test that has let a secret into a log, or onto the terminal."""
     report = yield
-    places = [name for name, text in report.sections if CANARY in text]
+    places = [name for name, text in report.sections if has_secret(text)]
     if report.passed and places:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} has let a secret out: {', '.join(places)}"

@@ -397,10 +397,10 @@ class Dispatcher:
         floor = self._has_floor(ask)
         placed = self._find(unbound(lane), ask, now, floor=floor)
         if placed is None and not any(each.health.hopeful for each in lane.endpoints):
-            dreamt = revived(lane)
-            if dreamt is None:
-                return self._nobody(ask, lane)
-            placed = self._find(dreamt, ask, now, floor=floor)
+            with revived(lane) as dreamt:
+                if dreamt is None:
+                    return self._nobody(ask, lane)
+                placed = self._find(dreamt, ask, now, floor=floor)
         if placed is not None:
             return Goes(placed.endpoint.id, placed.reason)
         refusal = self._unwelcome(Ticket(0, ask, lane, now), now)

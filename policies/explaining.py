@@ -1,6 +1,7 @@
 """What a decision looks like from outside: each endpoint, and why it was taken or passed over."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -65,19 +66,18 @@ def unbound(lane: Lane) -> Lane:
     return copy
 
 
-def revived(lane: Lane) -> Lane | None:
-    """Return a copy of a lane whose endpoints got an early trial; None where none gets one."""
-    tiers = tuple(
-        replace(
-            tier,
-            policy=deepcopy(tier.policy),
-            endpoints=tuple(deepcopy(each) for each in tier.endpoints),
-        )
-        for tier in lane.tiers
-    )
-    dreamt = Lane(lane.rank, tiers)
-    dreamt.wide = lane.wide
-    return dreamt if revive(dreamt.endpoints) else None
+@contextmanager
+def revived(lane: Lane) -> Generator[Lane | None]:
+    """Give a lane's endpoints an early trial for the moment; None where none gets one.
+
+    Nothing is copied but the choosers: what is compiled cannot be.
+    """
+    before = [(each, each.health.before_trial()) for each in lane.endpoints]
+    try:
+        yield unbound(lane) if revive(lane.endpoints) else None
+    finally:
+        for endpoint, as_it_was in before:
+            endpoint.trial_unmade(as_it_was)
 
 
 def candidates(

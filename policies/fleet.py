@@ -472,6 +472,11 @@ class EndpointState:
         self.health.try_again()
         self._judged()
 
+    def trial_unmade(self, before: tuple[State, bool, float]) -> None:
+        """Be as before `try_again`; `before` is what `Health.before_trial` said."""
+        self.health.trial_unmade(before)
+        self._judged()
+
     def drain(self, *, on: bool) -> None:
         """Take nothing more, or again."""
         self.health.draining = on

@@ -211,6 +211,14 @@ class Health:
             self.probed_down = True
             self.retry_at = inf
 
+    def before_trial(self) -> tuple[State, bool, float]:
+        """Return what `try_again` changes, for `trial_unmade`."""
+        return self._condition, self.probed_down, self.retry_at
+
+    def trial_unmade(self, before: tuple[State, bool, float]) -> None:
+        """Be as before `try_again`."""
+        self._condition, self.probed_down, self.retry_at = before
+
     def try_again(self) -> None:
         """End a time of being down: the next request is a trial."""
         self._condition = State.TRIAL

@@ -5,7 +5,7 @@ what did not change since the text before is not read again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -136,13 +136,13 @@ def _said(document: Mapping[str, Any], before: Said) -> Said:
             for name, (at_s, load) in document["readings"].items()
         },
         used=document["used"],
-        lessons={name: _lesson(fields) for name, fields in document["lessons"].items()},
+        lessons={name: _lesson(lesson) for name, lesson in document["lessons"].items()},
     )
 
 
-def _lesson(fields: Mapping[str, Any]) -> Lesson:
-    lesson = Lesson(**fields)
-    return replace(lesson, first_token=tuple(lesson.first_token), per_token=tuple(lesson.per_token))
+def _lesson(said: Mapping[str, Any]) -> Lesson:
+    weights = {name: tuple(said[name]) for name in ("first_token", "per_token")}
+    return Lesson(**{**said, **weights})
 
 
 def _reading(at_s: float, load: Mapping[str, Any], before: Reading | None) -> Reading:

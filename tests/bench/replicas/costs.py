@@ -1,12 +1,14 @@
 """What sharing costs a replica, and what a second worker brings, by CPU time at equal work."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tests.bench.overhead.drive import Driven
+from tests.bench.overhead.measure import Subject
+from tests.bench.overhead.processes import cpu_s
 from tests.bench.replicas.finding import Finding
 from tests.bench.replicas.mill import mill
 from tests.fakes.redis_server import RedisServer
@@ -21,7 +23,7 @@ WORKERS_CONNECTIONS = 256
 WORKERS_RATE = 1500
 """Requests a second, less than one worker could serve."""
 MOST_PART, MOST_COMMANDS, MOST_US, LEAST_TIMES, MOST_SHARE = 2.0, 60, 5.0, 1.8, 0.56
-SETTLE_S = 2.5
+SETTLE_S, REST_S = 2.5, 3.0
 CLASSES = ("interactive", "bulk")
 """With bulk replicas exchange twice as often as without."""
 
@@ -47,6 +49,7 @@ def sharing(folder: Path, redis: RedisServer, extent: Extent) -> list[Finding]:
         )
         time.sleep(SETTLE_S)
         commands, began = _commands(redis), time.monotonic()
+        at_rest = _at_rest(shared) - _at_rest(alone)
         parts: dict[str, list[float]] = {name: [] for name in CLASSES}
         more_us = []
         for number in range(extent.repeats):
@@ -61,6 +64,7 @@ def sharing(folder: Path, redis: RedisServer, extent: Extent) -> list[Finding]:
             more_us.append(with_redis.proxy_us - without.proxy_us)
         per_s = (_commands(redis) - commands) / (time.monotonic() - began)
     return [
+        Finding("of a core a replica, for sharing, at rest, %", at_rest, MOST_PART),
         *(
             Finding(
                 f"of a core a replica, for sharing, at {RATE} {name} requests/s, %",
@@ -74,6 +78,18 @@ def sharing(folder: Path, redis: RedisServer, extent: Extent) -> list[Finding]:
         ),
         Finding("CPU a request more with Redis, fully loaded, us", median(more_us), MOST_US),
     ]
+
+
+def _at_rest(routers: Sequence[Subject]) -> float:
+    """Return the share of a core that each takes while nothing is asked of it, %."""
+    before, began = sum(map(_spent_s, routers)), time.monotonic()
+    time.sleep(REST_S)
+    spent_s = sum(map(_spent_s, routers)) - before
+    return 100 * spent_s / len(routers) / (time.monotonic() - began)
+
+
+def _spent_s(router: Subject) -> float:
+    return 0.0 if router.pid is None else cpu_s(router.pid)
 
 
 def _part(driven: list[Driven]) -> float:

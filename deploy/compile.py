@@ -31,7 +31,6 @@ HOT = (
     "policies/fleet.py",
     "policies/guard.py",
     "policies/health.py",
-    "policies/keys.py",
     "policies/latency.py",
     "policies/lengths.py",
     "policies/limits.py",

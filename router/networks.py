@@ -37,7 +37,9 @@ def as_network(text: str) -> str:
     try:
         return str(ip_network(text))
     except ValueError as error:
-        raise ValueError(f"{error!s}; a network is like '10.0.0.0/8'") from None
+        raise ValueError(
+            f"{text!r} is no network ({error}); one is like '10.0.0.0/8' or '192.0.2.7'"
+        ) from None
 
 
 class Networks:

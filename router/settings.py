@@ -18,7 +18,7 @@ from policies.facts import Profile, SlaClass
 from policies.keys import Allowance
 from router.log import Style
 from router.networks import PRIVATE, as_network
-from router.urls import engine_url, network, redis_url
+from router.urls import engine_url, redis_url
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -245,7 +245,7 @@ class Access:
     pepper_file: File | None = None
     """Holds a secret that digests of keys are made with, the same for all replicas; none: the
     environment variable HEADWAY_ACCESS_PEPPER, if set. Another one makes every key void."""
-    trusted_proxies: tuple[Annotated[str, AfterValidator(network)], ...] = ()
+    trusted_proxies: tuple[Annotated[str, AfterValidator(as_network)], ...] = ()
     """Networks whose `X-Forwarded-*`, `Forwarded` and `X-Real-IP` go on to engines; all others'
     are dropped."""
     tenants: Mapping[Name, Allowance] = field(default_factory=dict)

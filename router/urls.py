@@ -1,6 +1,6 @@
 """Addresses that a person typed: what may stand in them, and why else they are refused."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -40,16 +40,6 @@ def redis_url(url: str) -> str:
     if parts.scheme != "unix" and not parts.hostname:
         raise ValueError(f"{url!r} names no host; {like}")
     return url
-
-
-def network(text: str) -> str:
-    """Return a network as it is written in full; raises ValueError with a sentence."""
-    try:
-        return str(ip_network(text))
-    except ValueError as error:
-        raise ValueError(
-            f"{text!r} is no network ({error}); one is like '10.0.0.0/8' or '192.0.2.7'"
-        ) from None
 
 
 def is_loopback(host: str) -> bool:

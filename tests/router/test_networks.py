@@ -54,5 +54,5 @@ async def test_a_name_is_judged_by_every_address_that_it_has():
 
 def test_a_network_is_told_from_an_address_with_too_many_bits():
     assert as_network("10.0.0.0/8") == "10.0.0.0/8"
-    with pytest.raises(ValueError, match=r"10\.0\.0\.1/8 has host bits set; a network is like"):
+    with pytest.raises(ValueError, match=r"10\.0\.0\.1/8 .*host bits set.*one is like"):
         as_network("10.0.0.1/8")

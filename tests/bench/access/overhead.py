@@ -1,4 +1,7 @@
-"""What keys and limits cost a request: the router with them and without, in turns, on one core."""
+"""What keys and limits cost a request: the router with them and without, in turns, on one core.
+
+Compiled, as it is installed, where there is a C compiler; else from its sources.
+"""
 
 import asyncio
 import contextlib
@@ -18,6 +21,7 @@ from tests.bench.access.routers import CONFIG, START_S, key_in
 from tests.bench.overhead.drive import Rig, load
 from tests.bench.overhead.measure import engine
 from tests.bench.overhead.processes import Cores, running
+from tests.bench.overhead.targets import compiled_router, compiler_missing
 from tests.bench.overhead.tools import ROOT, Tools
 from tests.fakes.redis_server import free_port
 
@@ -61,7 +65,8 @@ def _router(engine_port: int, cores: Cores, name: str) -> Iterator[tuple[int, in
             sections = f'[access]\n[state]\ndirectory = "{folder}"\n'
         path = folder / "headway.toml"
         path.write_text(CONFIG.format(port=port, sections=sections, engine=engine_port))
-        command = [sys.executable, "-m", "router", "serve", str(path)]
+        started = [] if compiler_missing() else compiled_router()
+        command = [*started, sys.executable, "-m", "router", "serve", str(path)]
         with (folder / "log").open("wb") as log:  # noqa: SIM117 - the log outlives the process
             with running(command, cores.proxy, output=log, log=log, cwd=ROOT) as process:
                 _wait(port)

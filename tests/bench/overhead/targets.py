@@ -139,7 +139,7 @@ def from_source(place: Place) -> list[str]:
 
 def headway(place: Place) -> list[str]:
     """Write the configuration and compile the router; return the command."""
-    return [*_compiled(), *from_source(place)]
+    return [*compiled_router(), *from_source(place)]
 
 
 def sharing(place: Place) -> list[str]:
@@ -149,10 +149,10 @@ def sharing(place: Place) -> list[str]:
     with (place.directory / "headway.toml").open("a") as config:
         config.write(f'\n[redis]\nurl = "redis://127.0.0.1:{port}/0"\n')
     launcher = [sys.executable, "-m", "tests.bench.overhead.with_redis", str(port)]
-    return [*_compiled(), *launcher, str(place.directory), *rest]
+    return [*compiled_router(), *launcher, str(place.directory), *rest]
 
 
-def _compiled() -> list[str]:
+def compiled_router() -> list[str]:
     """Compile the router, unless that very source is compiled already; return how to run it."""
     made = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "deploy" / "compile.py"), str(COMPILED)],
@@ -182,7 +182,7 @@ def _redis_missing() -> str | None:
     return None
 
 
-def _compiler_missing() -> str | None:
+def compiler_missing() -> str | None:
     if find_spec("mypyc") is None:
         return "mypy is not installed; make setup installs it"
     return None if compiler() else "there is no C compiler on PATH (cc, gcc or clang)"
@@ -210,14 +210,14 @@ TARGETS = {
             HEADWAY,
             "the router, its hot path compiled, as make wheel has it",
             headway,
-            _compiler_missing,
+            compiler_missing,
             _uvicorn_version,
         ),
         Target(
             SHARING,
             "the router that shares over a Redis, whose cost is counted with it",
             sharing,
-            lambda: _redis_missing() or _compiler_missing(),
+            lambda: _redis_missing() or compiler_missing(),
             _uvicorn_version,
         ),
         Target(

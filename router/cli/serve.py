@@ -88,9 +88,12 @@ def _serve(config: Config, secrets: Secrets, listener: socket.socket | None) -> 
     _say_how_it_runs()
     _collect_less_often()
     _keep_large_buffers()
-    started.run(None if listener is None else [listener])
-    for log in logs.values():
-        log.close()
+    try:
+        started.run(None if listener is None else [listener])
+    finally:
+        # It exits where it cannot listen: the line that says so must come out.
+        for log in logs.values():
+            log.close()
     return 0 if started.started else 1
 
 

@@ -3,6 +3,7 @@
 #   PYTHON=python3.12    another interpreter, 3.11 or later
 #   SECONDS=30           how long the demo runs; without it, until Ctrl-C
 #   ARGS="-k overload"   more arguments for the command behind a target
+#   JOBS=4               how many processes share the tests (two, if nothing is said)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -10,6 +11,7 @@
 PYTHON  ?= python3
 SECONDS ?=
 ARGS    ?=
+JOBS    ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -48,12 +50,12 @@ demo: $(DEMO_STAMP) ## Run two real engines, the router and mixed traffic, with 
 .PHONY: test
 test: $(TEST_STAMP) ## Run every test, those against a real engine included
 	$(say) "Running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: coverage
 coverage: $(TEST_STAMP) ## Run every test and show the branches that none of them took
 	$(say) "Running the tests under coverage"
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest --cov --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: compiled
 compiled: $(TEST_STAMP) ## Compile the hot path into .build/compiled (needs a C compiler)

@@ -40,6 +40,7 @@ HOT = (
     "policies/pools.py",
     "policies/progress.py",
     "policies/quotas.py",
+    "policies/reading.py",
     "policies/regression.py",
     "policies/retry.py",
     "policies/roster.py",

@@ -60,14 +60,15 @@ class LineWriter:
 
     def append(self, line: bytes) -> None:
         """Take a line that ends in a newline; never waits."""
-        waiting = self._taken_bytes - self._given_bytes
-        room = self._limit_bytes - waiting
-        if len(line) > room:
+        size = len(line)
+        taken = self._taken_bytes + size
+        waiting = taken - self._given_bytes
+        if waiting > self._limit_bytes:
             self.dropped += 1
             return
         self._lines.append(line)
-        self._taken_bytes += len(line)
-        if waiting + len(line) >= self._flush_bytes > waiting:
+        self._taken_bytes = taken
+        if waiting >= self._flush_bytes > waiting - size:
             self._wanted.set()
 
     def flush(self) -> None:

@@ -279,9 +279,7 @@ class Dispatcher:
         back before: the request has been answered.
         """
         endpoint, trial = flight.endpoint, flight.trial
-        if not endpoint.give(flight):
-            raise ValueError(f"flight {flight.id} to {endpoint.id!r} has ended already")
-        self._stirred = True
+        self._take_back(flight)
         tried = flight.tried | {endpoint.id}
         spared = flight.spared
         if kind in SICK and (trial or kind is not FailureKind.BROKEN or flight.attempt == 1):
@@ -308,9 +306,7 @@ class Dispatcher:
         given back before.
         """
         endpoint = flight.endpoint
-        if not endpoint.give(flight):
-            raise ValueError(f"flight {flight.id} to {endpoint.id!r} has ended already")
-        self._stirred = True
+        self._take_back(flight)
         self._roster.sickened(endpoint, now, trial=False)
         ask = self._granted(flight.ask, now)
         if not self._budget.has_one(now):
@@ -324,9 +320,7 @@ class Dispatcher:
             return self._given_up(flight, FailureKind.BROKEN, now)
         self._budget.spend()
         ticket = Ticket(0, ask, lane, now, SECOND, flight.queued_s, tried=tried)
-        self._settle(now, ask.rank)
-        again = self._place(lane, ask, now, ticket.reason)
-        return self._wait(ticket, now) if again is None else self._sent(ticket, again)
+        return self._resend(ticket, now)
 
     def stands_still(self, flight: Flight) -> bool:
         """Return whether the endpoint of a request was put down because nothing moves there."""
@@ -692,9 +686,18 @@ class Dispatcher:
         ticket = Ticket(
             0, ask, lane, now, flight.attempt + 1, flight.queued_s, tried=tried, spared=spared
         )
-        # It came before all of its own class that wait.
-        self._settle(now, ask.rank)
-        again = self._place(lane, ask, now, ticket.reason)
+        return self._resend(ticket, now)
+
+    def _take_back(self, flight: Flight) -> None:
+        """Take back the slot of an attempt that failed; ValueError where that was done before."""
+        if not flight.endpoint.give(flight):
+            raise ValueError(f"flight {flight.id} to {flight.endpoint.id!r} has ended already")
+        self._stirred = True
+
+    def _resend(self, ticket: Ticket, now: float) -> Send | Wait | Refuse:
+        """Send a request again, or let it wait: it came before all of its own class that wait."""
+        self._settle(now, ticket.ask.rank)
+        again = self._place(ticket.lane, ticket.ask, now, ticket.reason)
         return self._wait(ticket, now) if again is None else self._sent(ticket, again)
 
     def _is_sick(self, endpoint_id: str) -> bool:

@@ -94,13 +94,17 @@ class Gate:
         now += self.since_1970_s
         tokens = holder.estimate(facts) if holder.counts_tokens else 0
         for quota in holder.quotas:
-            if not quota.is_busy:
-                quota.is_busy = True
-                self.woken.append(quota)
+            self._wake(quota)
             over = quota.enter(tokens, now)
             if over is not None:
                 return self._over(holder, over, tokens, now)
         return Stay(holder, tokens, now)
+
+    def _wake(self, quota: Quota) -> None:
+        """Note that a limit is used."""
+        if not quota.is_busy:
+            quota.is_busy = True
+            self.woken.append(quota)
 
     def _hold_to_class(self, holder: Holder, facts: RequestFacts) -> errors.Problem | None:
         """Set the ceiling of a request; return why it is refused, if it is."""
@@ -140,9 +144,7 @@ class Gate:
             holder.saw_answer(answer)
         now += self.since_1970_s
         for quota in holder.quotas:
-            if not quota.is_busy:
-                quota.is_busy = True
-                self.woken.append(quota)
+            self._wake(quota)
             quota.settle(stay.tokens, used, stay.at, now)
         use = holder.use
         if use is None:

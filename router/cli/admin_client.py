@@ -158,6 +158,22 @@ def failed(command: str, error: Failed) -> int:
     return 2
 
 
+def done(args: argparse.Namespace, words: str, answer: object) -> int:
+    """Say what was done; returns the exit status."""
+    if args.json:
+        print_json(answer)
+    else:
+        sys.stdout.write(f"{words}\n")
+    return 0
+
+
+def only(what: Sequence[str], otherwise: str) -> str:
+    """Return the one word that was given; raises `Failed` with what to say `otherwise`."""
+    if len(what) != 1:
+        raise Failed(otherwise)
+    return what[0]
+
+
 def print_json(document: object) -> None:
     """Write a document for a script."""
     sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -1,7 +1,6 @@
 """`headway endpoints`, `drain`, `undrain`: the engines of a running router."""
 
 import argparse
-import sys
 from typing import Any, Final
 
 from router.cli.admin_client import (
@@ -12,9 +11,11 @@ from router.cli.admin_client import (
     add_client_arguments,
     change_headers,
     client_of,
+    done,
     failed,
     given,
     milliseconds,
+    only,
     print_json,
     screen,
     table,
@@ -115,20 +116,8 @@ def change(client: Client, args: argparse.Namespace, method: str, tail: str, wor
     return done(args, f"{id_} {words}", answer)
 
 
-def done(args: argparse.Namespace, words: str, answer: object) -> int:
-    """Say what was done; returns the exit status."""
-    if args.json:
-        print_json(answer)
-    else:
-        sys.stdout.write(f"{words}\n")
-    return 0
-
-
 def _one(args: argparse.Namespace) -> str:
-    if len(args.what) != 1:
-        raise Failed("name one endpoint; headway endpoints lists them")
-    id_: str = args.what[0]
-    return id_
+    return only(args.what, "name one endpoint; headway endpoints lists them")
 
 
 def _add(client: Client, args: argparse.Namespace) -> int:

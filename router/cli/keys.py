@@ -14,8 +14,10 @@ from router.cli.admin_client import (
     add_client_arguments,
     change_headers,
     client_of,
+    done,
     failed,
     given,
+    only,
     print_json,
     screen,
     table,
@@ -124,7 +126,7 @@ def _rotate(client: Client, args: argparse.Namespace) -> int:
 
 def _revoke(client: Client, args: argparse.Namespace) -> int:
     answer = client.ask("DELETE", f"/keys/{_one(args)}", headers=change_headers(args)).json()
-    return _done(args, f"{_one(args)} is revoked", answer)
+    return done(args, f"{_one(args)} is revoked", answer)
 
 
 def _set(client: Client, args: argparse.Namespace) -> int:
@@ -136,7 +138,7 @@ def _set(client: Client, args: argparse.Namespace) -> int:
         # A label is text, also where it looks like a number.
         patch["labels"] = {n: None if value is None else str(value) for n, value in labels.items()}
     answer = client.ask("PATCH", f"/keys/{id_}", patch, headers=change_headers(args)).json()
-    return _done(args, f"{id_} is changed", answer)
+    return done(args, f"{id_} is changed", answer)
 
 
 def _list(client: Client, args: argparse.Namespace) -> int:
@@ -173,16 +175,5 @@ def _amount(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _done(args: argparse.Namespace, words: str, answer: object) -> int:
-    if args.json:
-        print_json(answer)
-    else:
-        sys.stdout.write(f"{words}\n")
-    return 0
-
-
 def _one(args: argparse.Namespace) -> str:
-    if len(args.what) != 1:
-        raise Failed("name one key by its id; headway keys lists them")
-    id_: str = args.what[0]
-    return id_
+    return only(args.what, "name one key by its id; headway keys lists them")

@@ -13,13 +13,13 @@ from router.cli.admin_client import (
     add_client_arguments,
     change_headers,
     client_of,
+    done,
     failed,
     given,
     print_json,
     screen,
     table,
 )
-from router.cli.endpoints import done
 
 EXAMPLE: Final = f"""\
 examples:

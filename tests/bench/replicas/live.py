@@ -47,9 +47,14 @@ class Setting:
         """Start a master with a copy and a sentinel; return the master and the URL of all."""
         return self._stack.enter_context(watched_master(self._folder))
 
-    async def stage(self, engines: list[StandIn], redis_url: str) -> Stage:
-        """Return a stage without routers."""
-        return await self._stack.enter_async_context(stage(self._folder, engines, redis_url))
+    async def stage(self, engines: list[StandIn], redis_url: str, count: int) -> Stage:
+        """Return a stage with so many routers, which know of each other and have settled."""
+        made = await self._stack.enter_async_context(stage(self._folder, engines, redis_url))
+        for _ in range(count):
+            await made.start()
+        await made.agree(count)
+        await asyncio.sleep(SETTLE_S)
+        return made
 
     def crowd(self, routers: Stage, seed: int = 1) -> Crowd:
         """Return callers of all routers of a stage."""
@@ -60,11 +65,7 @@ class Setting:
 
 async def _attainment(setting: Setting, count: int) -> tuple[float, list[StandIn], Crowd]:
     engines = await setting.engines()
-    routers = await setting.stage(engines, setting.redis().url)
-    for _ in range(count):
-        await routers.start()
-    await routers.agree(count)
-    await asyncio.sleep(SETTLE_S)
+    routers = await setting.stage(engines, setting.redis().url, count)
     crowd = setting.crowd(routers)
     await crowd.run(setting.seconds, interactive_per_s=60, bulk_per_s=100)
     for port in list(routers.routers):
@@ -98,11 +99,7 @@ async def quality(setting: Setting) -> list[Finding]:
 async def membership(setting: Setting) -> list[Finding]:
     """A replica is killed in full load, another joins."""
     engines = await setting.engines()
-    routers = await setting.stage(engines, setting.redis().url)
-    for _ in range(3):
-        await routers.start()
-    await routers.agree(3)
-    await asyncio.sleep(SETTLE_S)
+    routers = await setting.stage(engines, setting.redis().url, 3)
     crowd = setting.crowd(routers)
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.run(14.0, interactive_per_s=60, bulk_per_s=60))
@@ -130,11 +127,7 @@ async def trouble(setting: Setting) -> list[Finding]:
     """Redis is frozen for 10 s, then killed, then started empty, in full load."""
     engines = await setting.engines()
     redis = setting.redis()
-    routers = await setting.stage(engines, redis.url)
-    for _ in range(3):
-        await routers.start()
-    await routers.agree(3)
-    await asyncio.sleep(SETTLE_S)
+    routers = await setting.stage(engines, redis.url, 3)
     crowd = setting.crowd(routers)
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.run(22.0, interactive_per_s=60, bulk_per_s=40))
@@ -173,11 +166,7 @@ async def failover(setting: Setting) -> list[Finding]:
     """The master dies in full load, and sentinels make its copy the next."""
     engines = await setting.engines()
     master, url = setting.watched()
-    routers = await setting.stage(engines, url)
-    for _ in range(3):
-        await routers.start()
-    await routers.agree(3)
-    await asyncio.sleep(SETTLE_S)
+    routers = await setting.stage(engines, url, 3)
     crowd = setting.crowd(routers)
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.run(12.0, interactive_per_s=60, bulk_per_s=40))

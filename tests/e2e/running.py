@@ -165,7 +165,7 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         raise
     finally:
         await _stop(serves, listener)
-    assert held(router) == {}
+    assert (left := held(router)) == {}, left
     await until(lambda: _left_over(before) == [])
 
 
@@ -183,7 +183,10 @@ async def _stop(serves: uvicorn.Server, listener: socket.socket) -> None:
 
 
 def held(router: Router) -> dict[str, object]:
-    """Return every count that is not 0, of what is held for a request or its connection."""
+    """Return every count that is not 0, of what is held for a request or its connection.
+
+    Less what other routers have at an endpoint, as last heard: that is theirs to let go of.
+    """
     door, dispatcher = router.door, router.dispatcher
     counts: dict[str, object] = {
         "exchanges": len(door.active),
@@ -193,12 +196,15 @@ def held(router: Router) -> dict[str, object]:
         "tickets": dispatcher._queue.waiting,
     }
     for id_, endpoint in dispatcher.endpoints.items():
+        others = endpoint.others
+        ours = [held - theirs for held, theirs in zip(endpoint.held, others.in_flight, strict=True)]
         counts |= {
-            f"{id_} in flight": endpoint.in_flight,
+            f"{id_} in flight": endpoint.in_flight - sum(others.in_flight),
             f"{id_} own in flight": endpoint.own_in_flight,
-            f"{id_} by class": sum(map(abs, endpoint.held)),
-            f"{id_} pending prompt tokens": endpoint.pending_prompt_tokens,
-            f"{id_} kv tokens": endpoint.kv_tokens,
+            f"{id_} by class": sum(map(abs, ours)),
+            f"{id_} pending prompt tokens": endpoint.pending_prompt_tokens
+            - others.pending_prompt_tokens,
+            f"{id_} kv tokens": endpoint.kv_tokens - others.kv_tokens,
             f"{id_} trial": int(endpoint.health.trying),
         }
         connections = door.endpoints[id_].pool

@@ -73,12 +73,17 @@ def wait_for(holds) -> None:
 
 
 def fleet_of_two(file: Path):
+    """Return whether both know of both: any one of them answers."""
+    knowing = set()
+
     def holds():
         try:
             shown = httpx.get(f"{url(file)}/readyz", trust_env=False).json()["replicas"]
         except (httpx.HTTPError, KeyError):
             return False
-        return shown["mode"] == "shared" and shown["count"] == 2
+        if shown["mode"] == "shared" and shown["count"] == 2:
+            knowing.add(shown["replica"])
+        return len(knowing) == 2
 
     return holds
 

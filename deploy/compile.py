@@ -77,6 +77,7 @@ HOT = (
     "router/wire/framing.py",
     "router/wire/heads.py",
     "router/wire/inbound.py",
+    "router/wire/knocks.py",
     "router/wire/upstream.py",
 )
 """What runs for every request or every event of a stream."""

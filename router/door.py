@@ -17,7 +17,7 @@ from policies.fleet import Flight
 from policies.ordering import Ticket
 from router import declined, errors
 from router.access.allotment import Allotment
-from router.access.gate import Gate, Stay
+from router.access.gate import Gate, Stay, presented
 from router.access.keyring import Failure, Pass
 from router.access_log import AccessLog, Repeated, RequestLine
 from router.answer import Outcome, met
@@ -30,8 +30,8 @@ from router.overload import Overload, most_connections
 from router.proxy import ANTHROPIC, End, Exchange
 from router.settings import Limits, Timeouts
 from router.shadow import Shadows
-from router.wire.heads import KnownRequests
-from router.wire.inbound import Inbound, Incoming
+from router.wire.heads import KnownRequests, RequestHead
+from router.wire.inbound import Inbound, Incoming, whole_answer
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 
@@ -86,7 +86,8 @@ class Door:
         )
         self._wake: asyncio.TimerHandle | None = None
         self._strangers = Allotment(STRANGERS_PER_S)
-        self._kept_out: dict[tuple[Failure, bool], tuple[list[tuple[bytes, bytes]], bytes]] = {}
+        self._refusals: dict[tuple[Failure, bool, bool], bytes] = {}
+        """Whole answers: why, for callers of Anthropic's API, and of a connection that ends."""
 
     # requests
 
@@ -142,15 +143,29 @@ class Door:
     ) -> None:
         """Answer who is not let in; there may be very many, so only a few are written down."""
         if self._strangers.has_one(request.arrived):
+            request.whole = None
             self._turn_away(caller, request, route, gate.refusal(failure), outcome="stranger")
             return
-        answer = self._kept_out.get((failure, route in ANTHROPIC))
+        answer = self._kept_out(gate, failure, route, close=not request.keep_alive)
+        caller.keep_out(request, presented(request.head.headers), answer)
+
+    def refusal_of(self, head: RequestHead, key: bytes) -> bytes | None:
+        """See `wire.inbound.Door`."""
+        gate, route, now = self.gate, head.route, self.clock()
+        if gate is None or route is None or self._strangers.would_have_one(now):
+            return None
+        failure = gate.turns_away(key, now)
+        return None if failure is None else self._kept_out(gate, failure, route, close=False)
+
+    def _kept_out(self, gate: Gate, failure: Failure, route: Route, *, close: bool) -> bytes:
+        """Return the whole answer to who is not let in."""
+        kind = failure, route in ANTHROPIC, close
+        answer = self._refusals.get(kind)
         if answer is None:
             problem = gate.refusal(failure)
-            answer = errors.headers(problem), errors.body(problem, anthropic=route in ANTHROPIC)
-            self._kept_out[failure, route in ANTHROPIC] = answer
-        caller.answer(401, *answer, close=not request.keep_alive)
-        caller.finished(keep_alive=request.keep_alive)
+            headers, body = errors.headers(problem), errors.body(problem, anthropic=kind[1])
+            answer = self._refusals[kind] = whole_answer(401, headers, body, close=close)
+        return answer
 
     def _turn_away(
         self,

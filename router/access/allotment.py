@@ -11,6 +11,10 @@ class Allotment:
         self._left = per_s
         self._at = 0.0
 
+    def would_have_one(self, now: float) -> bool:
+        """Tell whether there is one left."""
+        return self._left + (now - self._at) * self._per_s >= 1.0
+
     def has_one(self, now: float) -> bool:
         """Tell whether there is one left, and take it."""
         self._left = min(self._per_s, self._left + (now - self._at) * self._per_s)

@@ -80,6 +80,14 @@ class Gate:
             self.failures[found] += 1
         return found
 
+    def turns_away(self, text: bytes, now: float) -> Failure | None:
+        """Return why a key opens nothing, and count it; None where it opens something."""
+        found = self.keyring.find(text, now + self.since_1970_s)
+        if isinstance(found, Pass):
+            return None
+        self.failures[found] += 1
+        return found
+
     def admit(self, holder: Holder, facts: RequestFacts, now: float) -> Stay | errors.Problem:
         """Take a request on, as its holder's; or say why not."""
         key = holder.key

@@ -39,10 +39,6 @@ _NOT_RETURNED = frozenset(
 )
 
 
-_OURS = (b"x-sla-", b"x-ratelimit-")
-"""Beginnings of what the router alone tells its callers; an engine's would contradict it."""
-
-
 class RequestHead:
     """The head of one request. Shared by all requests that have it: only `memo` grows."""
 
@@ -103,12 +99,12 @@ class KnownRequests:
 
         Whoever has seen a caller's head before asks that one first: most say the same again.
         """
-        found = _split(data)
+        found = split_head(data)
         return None if found is None else self._known.get(found[0] + found[1])
 
     def learn(self, data: bytes, head: RequestHead, size: int) -> None:
         """Remember the head of `data`, which the parser read as one request of `size` bytes."""
-        found = _split(data)
+        found = split_head(data)
         if found is None:
             return
         before, after, start, length = found
@@ -124,8 +120,11 @@ MAX_LENGTH_DIGITS = 9
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n", re.IGNORECASE)
 
 
-def _split(data: bytes) -> tuple[bytes, bytes, int, int] | None:
-    """Return a head up to its body's length and after it, where the body starts, and the length."""
+def split_head(data: bytes) -> tuple[bytes, bytes, int, int] | None:
+    """Return a head up to its body's length and after it, where the body starts, and the length.
+
+    None where no whole head is there, or none that announces a length.
+    """
     end = data.find(b"\r\n\r\n")
     length = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
     if length is None:

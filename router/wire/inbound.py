@@ -29,6 +29,7 @@ from engines.engine import Route
 from router import errors
 from router.settings import Limits
 from router.wire.heads import KnownRequest, KnownRequests, RequestHead
+from router.wire.knocks import RefusedHead, refused_head
 from router.wire.targets import AUTHORITY, doubtful_path, doubtful_target
 
 _SILENT = logging.getLogger("headway.asgi")
@@ -77,11 +78,15 @@ class Door(Protocol):
         """Take on a request; None where it was answered, and `finished`, at once."""
         ...
 
+    def refusal_of(self, head: RequestHead, key: bytes) -> bytes | None:
+        """Return the whole answer to who has only a wrong key to show, counted; None: look closer."""
+        ...
+
 
 class Incoming:
     """One request as it came in."""
 
-    __slots__ = ("arrived", "body", "chunks", "head", "keep_alive", "size")
+    __slots__ = ("arrived", "body", "chunks", "head", "keep_alive", "size", "whole")
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
@@ -92,6 +97,8 @@ class Incoming:
         self.size = 0
         self.body = b""
         self.keep_alive = head.keep_alive
+        self.whole: bytes | None = None
+        """All of it as it came in one piece, until it is known what there is to learn from it."""
 
 
 class _State(Enum):
@@ -143,6 +150,8 @@ class Inbound:
         """The head of the latest request that was known: most callers say the same again."""
         self._whole: bytes | None = None
         """What is being read, where a request begins with it."""
+        self._refused: RefusedHead | None = None
+        """The head of the latest request whose key opened nothing."""
         self._exchange: Exchange | None = None
         self._cycle: RequestResponseCycle | None = None
         self._flow: FlowControl | None = None
@@ -202,11 +211,35 @@ class Inbound:
             known = self._door.known.find(data)
             body = None if known is None else known.body_of(data, most)
         if known is None or body is None:
+            if self._refused is not None and not self._busy and not self._queue:
+                data = self._refuse_again(self._refused, data)
+                if not data:
+                    return
             self._whole = data
             self._parse(data)
         else:
             self._known = known
             self._accept(Incoming(known.head), body)
+
+    def _refuse_again(self, refused: RefusedHead, data: bytes) -> bytes:
+        """Answer those requests at the beginning of `data` that only try other keys; return the rest."""
+        if self._paused_at is not None or self._last_request:
+            return data
+        answers: list[bytes] = []
+        at = 0
+        while (knock := refused.read(data, at, self._limits.max_body_bytes)) is not None:
+            key, end = knock
+            answer = self._door.refusal_of(refused.head, key)
+            if answer is None:
+                break
+            answers.append(answer)
+            at = end
+        if not at:
+            return data
+        self.transport.write(b"".join(answers))
+        self._server_state.total_requests += len(answers)
+        self._deadline = self._door.clock() + self._limits.keep_alive_s
+        return data[at:]
 
     def _parse(self, data: bytes) -> None:
         if self._state is not _BODY:
@@ -344,8 +377,8 @@ class Inbound:
         self._head_bytes = 0
         if self._problem is not None:
             return
-        if self._whole is not None and request.head.route is not None:
-            self._door.known.learn(self._whole, request.head, request.size)
+        if request.head.route is not None:
+            request.whole = self._whole
         chunks = request.chunks
         self._accept(request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
@@ -398,6 +431,9 @@ class Inbound:
             exchange = self._door.begin(self, request)
             if exchange is not None:
                 self._exchange = exchange
+            if request.whole is not None:
+                self._door.known.learn(request.whole, request.head, len(request.body))
+                request.whole = None
         else:
             self._start_cycle(request)
 
@@ -476,12 +512,15 @@ class Inbound:
         close: bool = False,
     ) -> None:
         """Write one whole answer; `headers` name its type."""
-        parts = [STATUS_LINES[status]]
-        parts += [b"%b: %b\r\n" % header for header in headers]
-        parts.append(b"connection: close\r\n" if close else b"")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(whole_answer(status, headers, body, close=close))
+
+    def keep_out(self, request: Incoming, key: bytes | None, answer: bytes) -> None:
+        """Answer a request whose key opens nothing: nothing but that is learned from its head."""
+        whole, request.whole = request.whole, None
+        if whole is not None and key is not None:
+            self._refused = refused_head(whole, key, request.head)
+        self.transport.write(answer)
+        self.finished(keep_alive=request.keep_alive)
 
     # uvicorn and the sweep
 
@@ -512,6 +551,18 @@ class Inbound:
             self.refuse(_too_slow(self._request, self._limits, in_head=in_head))
         else:
             self.transport.abort()
+
+
+def whole_answer(
+    status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, close: bool
+) -> bytes:
+    """Return one whole answer as it goes over the wire; `headers` name its type."""
+    parts = [STATUS_LINES[status]]
+    parts += [b"%b: %b\r\n" % header for header in headers]
+    parts.append(b"connection: close\r\n" if close else b"")
+    parts.append(b"content-length: %d\r\n\r\n" % len(body))
+    parts.append(body)
+    return b"".join(parts)
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:

@@ -483,3 +483,18 @@ async def test_two_routers_let_through_one_limit(tmp_path):
 
         assert served == 20
         assert set(after) == {429}
+
+
+async def test_a_good_key_is_let_in_over_a_connection_that_tried_many():
+    async with guarded() as router, caller(router.serving.port) as connection:
+        made = await router.key()
+        wrong = made["key"][:-1] + ("A" if made["key"][-1] != "A" else "B")
+        statuses = []
+        for number in range(40):
+            key = made["key"] if number % 10 == 9 else wrong
+            answer = await connection.ask(chat(), {"authorization": f"Bearer {key}"})
+            statuses.append(answer.status)
+        text = (await router.admin.get("/metrics")).text
+
+        assert statuses == ([401] * 9 + [200]) * 4
+        assert 'headway_auth_failures_total{reason="wrong"} 36\n' in text

@@ -13,7 +13,7 @@ from router import errors
 from router.door import ROUTES
 from router.intake import read_asked, read_request
 from router.settings import Limits
-from router.wire.heads import KnownRequests
+from router.wire.heads import KnownRequests, RequestHead
 from router.wire.inbound import LINGER_S, Inbound, Incoming
 from tests.fakes.transport import FakeTransport
 from tests.fuzz.corpus import BODIES, HEADERS, REQUESTS
@@ -68,6 +68,9 @@ class Door:
         """Remember an inference request."""
         self.note(request)
         return _Held()
+
+    def refusal_of(self, _head: RequestHead, _key: bytes) -> None:
+        """No key is asked for."""
 
     def note(self, request: Incoming) -> None:
         """Remember any request."""

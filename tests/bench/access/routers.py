@@ -17,6 +17,7 @@ from router.access.keyring import Keyring
 from router.access.office import Office
 from router.access.secret import pepper_of
 from router.access.store import Journal
+from tests.bench.overhead.targets import compiled_router, compiler_missing
 from tests.fakes.redis_server import RedisServer, free_port
 
 TOKEN = "bench-token"  # noqa: S105 # opens nothing but a benchmark's routers
@@ -41,6 +42,8 @@ class Routers:
     folder: Path
     engine_port: int
     redis: RedisServer | None = None
+    runner: list[str] = field(default_factory=list)
+    """What a router's command begins with: compiled, as it is installed, where that can be."""
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     """By port."""
     client: httpx.AsyncClient = field(
@@ -67,7 +70,7 @@ class Routers:
         path.write_text(CONFIG.format(port=port, sections=sections, engine=self.engine_port))
         with (self.folder / f"{port}.log").open("wb") as log:
             self.processes[port] = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "router", "serve", str(path)],
+                [*self.runner, sys.executable, "-m", "router", "serve", str(path)],
                 stderr=log,
                 env={**os.environ, "HEADWAY_ADMIN_TOKEN": TOKEN},
             )
@@ -119,7 +122,8 @@ async def routers(
     folder: Path, engine_port: int, redis: RedisServer | None
 ) -> AsyncIterator[Routers]:
     """Yield a fleet without routers; at the end there are none again."""
-    made = Routers(folder, engine_port, redis)
+    runner = [] if compiler_missing() else compiled_router()
+    made = Routers(folder, engine_port, redis, runner)
     try:
         yield made
     finally:

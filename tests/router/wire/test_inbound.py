@@ -54,6 +54,9 @@ class FakeDoor:
     def clock(self):
         return self.now
 
+    def refusal_of(self, head, key):
+        return None
+
     def begin(self, caller, request):
         self.begun.append(request)
         if self.answers:

@@ -14,7 +14,7 @@ import uvloop
 from router.access.secret import new_id, new_text
 from tests.bench.access.strangers import LINES, PER_S
 
-TICK_S = 0.005
+TICK_S = 0.001
 KEYS = 4000
 REFUSED = b"HTTP/1.1 401 "
 BODY = b'{"model":"mock","messages":[{"role":"user","content":"let me in"}]}'

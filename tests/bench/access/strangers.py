@@ -1,6 +1,6 @@
 """What a flood of wrong keys costs a caller whose key is right: one router, with it and without.
 
-The good caller's engine takes its time as engines do, so what it waits for besides is the router.
+By turns, and the medians of the turns, for two cores have other things to do as well. The good caller's engine takes its time as engines do, so what it waits for besides is the router.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 from tests.bench.access.finding import Finding
 from tests.bench.access.routers import Routers
@@ -16,7 +17,7 @@ from tests.bench.overhead.tools import ROOT
 PER_S = 20_000
 LINES = 100
 """Connections that the wrong keys come on."""
-GOOD_PER_S = 40.0
+GOOD_PER_S = 80.0
 MOST_SHARE = 1.05
 ANSWERED_SLOWLY = (
     b'{"model":"mock","stream":true,"mock_events":10,"mock_interval_us":10000,'
@@ -29,28 +30,28 @@ async def strangers(fleet: Routers, *, quick: bool) -> list[Finding]:
     """Play it: by turns without strangers and with them."""
     (port,) = await fleet.start(1)
     key = await fleet.key(port)
-    seconds, turns = (4.0, 2) if quick else (8.0, 3)
+    seconds, turns = (4.0, 2) if quick else (8.0, 5)
     alone: list[float] = []
     beside: list[float] = []
     offered = refused = 0.0
     for _ in range(turns):
-        alone += await _good(port, key["key"], seconds)
+        alone.append(_p99(await _good(port, key["key"], seconds)))
         flood = _flood(port, seconds + 1.0)
         try:
             await asyncio.sleep(0.5)
-            beside += await _good(port, key["key"], seconds)
+            beside.append(_p99(await _good(port, key["key"], seconds)))
         finally:
             said = await asyncio.to_thread(flood.communicate)
         sent, answered, took_s = map(float, said[0].split())
         offered += sent / took_s / turns
         refused += answered / took_s / turns
-    without_s, with_s = _p99(alone), _p99(beside)
+    ratios = [its / bare for bare, its in zip(alone, beside, strict=True)]
     return [
         Finding("wrong keys offered a second", offered, least=0.95 * PER_S),
         Finding("wrong keys refused a second", refused, least=0.95 * PER_S),
-        Finding("good caller's p99 without them, ms", 1e3 * without_s),
-        Finding("good caller's p99 beside them, ms", 1e3 * with_s),
-        Finding("the one over the other", with_s / without_s, MOST_SHARE),
+        Finding("good caller's p99 without them, ms", 1e3 * median(alone)),
+        Finding("good caller's p99 beside them, ms", 1e3 * median(beside)),
+        Finding("the one over the other", median(ratios), MOST_SHARE),
     ]
 
 

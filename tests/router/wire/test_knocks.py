@@ -60,9 +60,7 @@ async def no_app(scope, receive, send):
 def connected(door):
     config = Config(app=no_app, lifespan="off", log_config=None)
     config.load()
-    inbound = Inbound(
-        door, config=config, server_state=ServerState(), app_state={}, _loop=object()
-    )
+    inbound = Inbound(door, config=config, server_state=ServerState(), app_state={}, _loop=object())
     transport = FakeTransport()
     inbound.connection_made(transport)
     return inbound, transport

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from policies.facts import Refuse
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 
 

@@ -30,11 +30,13 @@ from policies.facts import (
     SlaClass,
 )
 from policies.fairness import OUTPUT_WEIGHT, Shares
-from policies.fleet import EndpointState, Flight, Others
+from policies.fleet import EndpointState
+from policies.flight import Flight
 from policies.health import SICK, Cause, State
 from policies.latency import LatencyModel
 from policies.lengths import Lengths
 from policies.ordering import Lane, Queue, Ticket, due_at, foremost
+from policies.others import Others
 from policies.placing import BULK, Placed, follow, open_tiers, place
 from policies.policy import Policy
 from policies.retry import RetryBudget, may_retry

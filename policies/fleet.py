@@ -5,38 +5,19 @@ are too late to choose by. A slot is taken with a `Flight` and given back with t
 which knows whether it still holds it, so nothing can be given back twice.
 """
 
-from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, Protocol
 
-from policies.classify import NO_LIMIT, Ask
-from policies.facts import EndpointPlan, Load, Reason
+from policies.classify import NO_LIMIT
+from policies.facts import EndpointPlan, Load
+from policies.flight import Flight
 from policies.health import Cause, Health, State
 from policies.latency import LEAST_GATHERED, LEAST_TOKENS, LatencyModel
+from policies.others import NO_OTHERS, Others
 from policies.peak import PeakEwma
 from policies.policy import Hold, Policy
 from policies.progress import Progress
 
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What other routers have at an endpoint, as last heard."""
-
-    in_flight: tuple[int, int, int] = (0, 0, 0)
-    """Requests by rank of class."""
-    pending_prompt_tokens: int = 0
-    kv_tokens: int = 0
-    room: int | None = None
-    """Requests that may be sent there on top of what is in flight, until the next is heard; None:
-    as many as there are slots."""
-    bulk_permits: int | None = None
-    """Bulk requests of our own that may be there at once; None: what the policy lets all hold."""
-    bulk_before: float = inf
-    """Bulk that is due after this lets others' go first."""
-
-
-NO_OTHERS: Final = Others()
-NONE_TRIED: Final = frozenset[str]()
 PROMPT_RATE_TAU_S: Final = 2.0
 """Time over which the rate of prompts forgets."""
 
@@ -70,87 +51,6 @@ class EndpointView(Protocol):
 
     def first_token_s(self, now: float) -> float | None:
         """Return the recent peak of the time to first token, s; None before the first one."""
-
-
-@dataclass(init=False, slots=True, eq=False)
-class Flight:
-    """One attempt at one request: from being sent until its slot is given back."""
-
-    id: int
-    ask: Ask
-    endpoint: "EndpointState"
-    reason: Reason
-    sent_at: float
-    attempt: int = 1
-    """1 for the first."""
-    queued_s: float = 0.0
-    """Time waited for a slot, all attempts together."""
-    tried: frozenset[str] = frozenset()
-    """Endpoints that failed at this request before."""
-    first_token_at: float | None = None
-    output_tokens: int = 0
-    """As counted so far."""
-    held: bool = False
-    """Whether it holds its slot."""
-    pending_tokens: int = 0
-    """Prompt tokens that it adds to the endpoint's pending ones."""
-    trial: bool = False
-    """Whether it is the one request that an endpoint is tried with."""
-    spared: bool = False
-    """Whether this request was already sent again for a connection found stale."""
-    moved_at: float = 0.0
-    """When its last token came, as far as was noted."""
-    unread: bool = False
-    """Whether its caller has stopped reading, so that nothing can come."""
-    hit_tokens: int = 0
-    """Prompt tokens that its endpoint is expected to have read already."""
-    ahead_tokens: int = 0
-    """Prompt tokens pending at its endpoint when it was sent, its own included."""
-    beside: int = 0
-    """Requests in flight there then, itself included."""
-    kv_tokens: int = 0
-    """Tokens in flight there then, its own included."""
-    gather_s: float = 0.0
-    """How long its engine might have let it wait for others to join with, s."""
-    read_before: int = 0
-    """Prompt tokens read there when its answer began."""
-    predicted_first_token_s: float = 0.0
-    """As predicted when it was sent."""
-    predicted_per_token_s: float = 0.0
-
-    # Written out, because the one that `dataclass` makes is slow where this file is compiled.
-    def __init__(
-        self,
-        id: int,  # noqa: A002 # the field
-        ask: Ask,
-        endpoint: "EndpointState",
-        reason: Reason,
-        sent_at: float,
-    ) -> None:
-        self.id = id
-        self.ask = ask
-        self.endpoint = endpoint
-        self.reason = reason
-        self.sent_at = sent_at
-        self.attempt = 1
-        self.queued_s = 0.0
-        self.tried = NONE_TRIED
-        self.first_token_at = None
-        self.output_tokens = 0
-        self.held = False
-        self.pending_tokens = 0
-        self.trial = False
-        self.spared = False
-        self.moved_at = 0.0
-        self.unread = False
-        self.hit_tokens = 0
-        self.ahead_tokens = 0
-        self.beside = 0
-        self.kv_tokens = 0
-        self.gather_s = 0.0
-        self.read_before = 0
-        self.predicted_first_token_s = 0.0
-        self.predicted_per_token_s = 0.0
 
 
 class PromptRate:

@@ -15,7 +15,8 @@ from math import inf
 from policies.backlog import RANKS, Backlog
 from policies.classify import Ask
 from policies.facts import Reason
-from policies.fleet import EndpointState, Flight
+from policies.fleet import EndpointState
+from policies.flight import Flight
 from policies.pools import Tier
 
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from engines.engine import Fault, FaultKind, Prepared
 from policies.facts import FailureKind
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.endpoint import Endpoint
 from router.wire.framing import Framing
 from router.wire.heads import FIRST_NOT_GOOD_STATUS, AnswerHead

@@ -13,7 +13,7 @@ from engines.engine import Fault, Route
 from policies.commands import Send
 from policies.dispatcher import Dispatcher
 from policies.facts import NO_TARGETS, Ending, FailureKind, Refuse, RequestFacts, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 from router import declined, errors
 from router.access.allotment import Allotment

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engines.engine import Dialect, Engine
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.intake import INTERNAL_HEADERS
 from router.wire.heads import RequestHead, nominated
 from router.wire.upstream import Pool

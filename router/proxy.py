@@ -21,7 +21,7 @@ from policies.admission import shutting_down
 from policies.classify import Why
 from policies.commands import Expire, Send, Wait
 from policies.facts import Ending, FailureKind, RefusalReason, Refuse, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 from router import declined, errors
 from router.access.gate import LOWERED, Stay

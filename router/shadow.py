@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from engines.engine import Fault, Question, TokenUsage
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, FailureKind
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.attempt import Attempt
 from router.endpoint import Endpoint
 from router.intake import Intake

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from policies.facts import Ending, RequestFacts, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.keys import entitled
 from policies.quotas import Kind, Limited, Quota
 from router import errors

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from policies.classify import Part
 from policies.facts import Ending
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.policy import REST, ModelPolicy, Policy
 from router.admin.recent import Seen
 from router.shadow import CopyEnd

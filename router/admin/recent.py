@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.engine import Route
 from policies.facts import Ending, Refuse, RequestFacts, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.answer import Outcome
 from router.proxy import End, Exchange
 

@@ -18,7 +18,8 @@ from typing import Final
 
 from engines.engine import EngineLoad
 from policies.dispatcher import Dispatcher
-from policies.fleet import EndpointState, Others
+from policies.fleet import EndpointState
+from policies.others import Others
 from router.replicas.board import Board, BoardFailed, Claim, View, Word
 from router.replicas.experience import Experience
 from router.replicas.shares import permits_wanted, reader, room, share

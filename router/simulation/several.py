@@ -13,7 +13,7 @@ from engines.engine import EngineLoad
 from policies.commands import Expire, Send, Wait
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, FailureKind, Refuse, RequestFacts
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 from router.replicas.board import View, Word
 from router.replicas.member import EXCHANGE_S, Member

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from engines.emulator.jobs import Finished
 from policies.facts import Refuse, RequestFacts
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 from router.measure.outcome import Fate, Outcome
 from router.workload.offers import Offer

@@ -18,7 +18,7 @@ from engines.emulator.spec import HEALTHY, Faults
 from policies.commands import Expire, Send, Wait
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, EndpointPlan, FailureKind, RefusalReason, Refuse
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.ordering import Ticket
 from router.measure.outcome import Fate, Outcome
 from router.simulation.agenda import Agenda

@@ -7,7 +7,8 @@ from policies.classify import Ask, classify, standard_of
 from policies.commands import Send, Wait
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan, Profile, Reason, Refuse, RequestFacts, SlaClass, Wish
-from policies.fleet import EndpointState, Flight
+from policies.fleet import EndpointState
+from policies.flight import Flight
 from policies.lengths import Lengths
 from policies.policy import Policy
 

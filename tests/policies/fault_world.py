@@ -15,7 +15,7 @@ from random import Random
 from policies.commands import Send
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, EndpointPlan, FailureKind, Profile, RequestFacts, SlaClass, Wish
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.health import State
 from policies.policy import Policy
 

@@ -6,8 +6,8 @@ import pytest
 
 from policies.commands import Expire, Send
 from policies.facts import Ending, FailureKind, OnMiss, Reason, RefusalReason, Targets
-from policies.fleet import Others
 from policies.health import State
+from policies.others import Others
 from policies.policy import (
     AffinityPolicy,
     Classes,

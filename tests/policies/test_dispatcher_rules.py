@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from policies.commands import Expire, Send, Wait
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, FailureKind, OnMiss, Reason, Refuse, SlaClass
-from policies.fleet import Flight, Others
+from policies.flight import Flight
 from policies.ordering import Ticket
+from policies.others import Others
 from policies.policy import (
     Classes,
     ClassPolicy,

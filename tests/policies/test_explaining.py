@@ -19,7 +19,7 @@ from policies.facts import (
     Targets,
     Wish,
 )
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.policy import (
     EndpointPolicyName,
     ModelPolicy,

@@ -3,8 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.facts import Reason
-from policies.fleet import Flight, Others, slots_of
+from policies.fleet import slots_of
+from policies.flight import Flight
 from policies.health import State
+from policies.others import Others
 from policies.policy import Hold, Policy
 from tests.policies.builders import BULK, FAST, INTERACTIVE, STANDARD, ask, flight, state
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.facts import Ending
-from policies.fleet import Others
+from policies.others import Others
 from policies.policy import HealthPolicy, Hold, Holds, Policy, ProfilePolicy, Profiles
 from tests.policies.builders import (
     BULK,

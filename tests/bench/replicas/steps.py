@@ -12,7 +12,7 @@ import uvloop
 
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.policy import Policy
 from router.replicas.board import BoardFailed, View, Word
 from router.replicas.member import LIMIT_S, Member

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from engines.emulator.jobs import Event, FirstToken
 from policies.facts import FailureKind, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.simulation.conditions import USUAL, Conditions
 from router.simulation.contenders import Contender
 from router.simulation.fleet import Fleet

@@ -5,7 +5,7 @@ from random import Random
 
 from policies.dispatcher import Dispatcher
 from policies.facts import Ending, EndpointPlan, SlaClass
-from policies.fleet import Flight
+from policies.flight import Flight
 from policies.policy import Policy
 from router.replicas.board import BoardFailed, View, Word
 from router.replicas.member import EXCHANGE_S, Member

@@ -118,6 +118,11 @@ class Wanted:
     """To be leased for the time until the next exchange."""
     least: int
     """The largest that was refused since: no less than this is of use."""
+    number: int = 1
+    """Of this telling, by this router."""
+    heard: int = 0
+    """Number of the latest telling whose answer came: what the board did on later ones is undone
+    first, for all that was told then is told again."""
 
 
 def granted(wanted: Wanted, free: int, count: int) -> int:
@@ -156,6 +161,8 @@ class Meter:
         "_heard_at",
         "_lease",
         "_leased_at",
+        "_number",
+        "_number_heard",
         "_others",
         "_refused",
         "_said",
@@ -215,6 +222,9 @@ class Meter:
         self._used_at = -inf
         self._said = 0
         """The lease as it was told last; what it changed by since is not known to the board."""
+        self._number = 0
+        """Of the latest telling."""
+        self._number_heard = 0
 
     @property
     def used(self) -> int:
@@ -329,7 +339,9 @@ class Meter:
             backs[slot] = backs.get(slot, 0) + self._lease
         self._wants = not idle
         want = 0 if idle else self._wanted(now)
-        wanted = Wanted(max(0, -self._lease), backs, want, self._refused)
+        self._number += 1
+        owed = max(0, -self._lease)
+        wanted = Wanted(owed, backs, want, self._refused, self._number, self._number_heard)
         self._said = self._lease
         self._spent = self._refused = 0
         return wanted
@@ -347,6 +359,7 @@ class Meter:
     def hear(self, granted: Granted, now: float) -> None:
         """Take in what the board answered; what was used since it was asked is used of this."""
         self._fold()
+        self._number_heard = self._number
         self._lease = granted.amount + self._lease - self._said
         self._leased_at = self._told_at = now
         self._heard_at = now if self._wants else -inf

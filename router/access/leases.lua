@@ -32,7 +32,9 @@ local function places(key, said)
   return {held, others + held, 0}
 end
 
--- A window: 'total', 'oldest' slot, and an amount for each slot that counts.
+-- A window: 'total', 'oldest' slot, an amount for each slot that counts, and for each replica what
+-- was done the last time that it spoke: undone where it never heard the answer, for then it tells
+-- all of it again.
 local function window(key, said)
   local slot = math.floor(now / said.slot_ms)
   local total = tonumber(redis.call('HGET', key, 'total') or '0')
@@ -45,12 +47,26 @@ local function window(key, said)
     end
     oldest = oldest + 1
   end
+  local before = redis.call('HGET', key, 'last:' .. me)
+  if before then
+    before = cjson.decode(before)
+    if before.number > said.heard then
+      for each, change in pairs(before.changes) do
+        if tonumber(each) >= oldest then
+          redis.call('HINCRBY', key, each, -change)
+          total = total - change
+        end
+      end
+    end
+  end
+  local changes = {}
   for each, back in pairs(said.backs) do
     local leased = tonumber(redis.call('HGET', key, each) or '0')
     local less = math.min(back, leased)
     if less > 0 and tonumber(each) >= oldest then
       redis.call('HINCRBY', key, each, -less)
       total = total - less
+      changes[each] = -less
     end
   end
   local free = said.limit - total - said.owed
@@ -62,6 +78,8 @@ local function window(key, said)
   if given + said.owed > 0 then
     redis.call('HINCRBY', key, slot, given + said.owed)
     total = total + given + said.owed
+    local this = string.format('%d', slot)
+    changes[this] = (changes[this] or 0) + given + said.owed
   end
   local frees_in = 0
   local lacking = said.least - (said.limit - total + given)
@@ -75,7 +93,8 @@ local function window(key, said)
       end
     end
   end
-  redis.call('HSET', key, 'total', total, 'oldest', oldest)
+  local done = cjson.encode({number = said.number, changes = changes})
+  redis.call('HSET', key, 'total', total, 'oldest', oldest, 'last:' .. me, done)
   redis.call('PEXPIRE', key, (said.slots + 2) * said.slot_ms)
   return {given, total, frees_in}
 end

@@ -156,6 +156,8 @@ def _said(spoken: tuple[Meter, Wanted] | tuple[Places, tuple[int, int]]) -> dict
             "backs": said.backs,
             "want": said.want,
             "least": said.least,
+            "number": said.number,
+            "heard": said.heard,
         }
     if isinstance(said, Wanted):
         raise TypeError("places are spoken of otherwise")

@@ -50,14 +50,14 @@ class Callers:
         ).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            while (due := await queue.get()) is not None:
+            while await queue.get() is not None:
                 sent_at = time.monotonic()
                 writer.write(head + BODY)
                 answer = await reader.readuntil(b"\r\n\r\n")
                 length = int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
                 await reader.readexactly(length)
                 status = int(answer.split(b" ", 2)[1])
-                self.seen.append(Seen(min(sent_at, due), time.monotonic(), status, port))
+                self.seen.append(Seen(sent_at, time.monotonic(), status, port))
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             self.failed.append(repr(error))
         finally:
@@ -67,12 +67,15 @@ class Callers:
         """Return when each request was sent that was served."""
         return sorted(each.sent_at for each in self.seen if each.status == 200)
 
+    def worst_minute(self) -> int:
+        """Return how many requests were surely let in in the fullest minute.
 
-def worst_minute(moments: list[float]) -> int:
-    """Return how many of ascending moments lie in the fullest minute."""
-    most = first = 0
-    for last, moment in enumerate(moments):
-        while moments[first] <= moment - 60.0:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+        A request is let in between being sent and being answered: one that may have been let in
+        before the minute, or after it, is not counted.
+        """
+        served = sorted((each.ended_at, each.sent_at) for each in self.seen if each.status == 200)
+        began = [
+            sum(ended < first + 60.0 and sent >= first for ended, sent in served)
+            for first in self.let_in()
+        ]
+        return max(began, default=0)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from tests.bench.access.callers import TOKENS, Callers, worst_minute
+from tests.bench.access.callers import TOKENS, Callers
 from tests.bench.access.finding import Finding
 from tests.bench.access.routers import Routers
 
@@ -84,7 +84,7 @@ async def without_redis(fleet: Routers, *, quick: bool) -> list[Finding]:
         group.create_task(_offer(callers, ports, seconds))
         await asyncio.sleep(8.0)
         fleet.redis.kill()
-    most = worst_minute(callers.let_in())
+    most = callers.worst_minute()
     return [
         # Each router rounds its part up.
         Finding("requests let in in the worst minute, of the limit", most / LIMIT,
@@ -106,7 +106,7 @@ def _held(callers: Callers, limit: int, each: int, seconds: float) -> list[Findi
     began = min(one.sent_at for one in callers.seen)
     first = sum(at < began + 60.0 for at in moments)
     found = [
-        Finding("let in in the worst minute, of the limit", worst_minute(moments) * each / limit,
+        Finding("let in in the worst minute, of the limit", callers.worst_minute() * each / limit,
                 1.02),
         Finding("let in in the first minute, of the limit", first * each / limit, 1.02, 0.98),
         Finding("requests that failed otherwise", len(callers.failed), 0),

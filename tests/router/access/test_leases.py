@@ -175,6 +175,23 @@ async def test_a_redis_that_comes_back_is_used_again(fleet):
     assert 3 + let_in == 90
 
 
+async def test_what_an_unheard_answer_leased_is_leased_to_nobody(fleet, monkeypatch):
+    three = fleet(requests_per_minute=90)
+    (first, *_) = three.replicas
+    execute, calls = first.client.execute_command, []
+
+    async def loses_answers(*words):
+        answer = await execute(*words)
+        calls.append(words)
+        if len(calls) % 3 == 2:
+            raise TimeoutError
+        return answer
+
+    monkeypatch.setattr(first.client, "execute_command", loses_answers)
+
+    assert await flood(three, 20) == 90
+
+
 async def test_limits_that_nobody_uses_are_not_spoken_of(fleet):
     three = fleet(tokens_per_minute=3000, concurrent=5)
     (first, *_) = three.replicas

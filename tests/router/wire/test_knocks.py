@@ -1,7 +1,7 @@
 """Requests that only try other keys: refused without being parsed, and read as the parser would."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -17,6 +17,8 @@ from tests.fakes.transport import FakeTransport
 LIMITS = Limits(max_header_bytes=4000, max_body_bytes=1000)
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
 GOOD = b"hw_good"
+IDLE = object()
+"""For what needs no loop to run."""
 LINES = [b"host: r", b"authorization: Bearer %b", b"content-length: %d", b"a: b", b"x-trace: 1"]
 
 
@@ -33,6 +35,7 @@ class Door:
         self.connections = set()
         self.parsed = []
         self.in_passing = []
+        self.heads = []
 
     def clock(self):
         return 0.0
@@ -45,6 +48,7 @@ class Door:
 
     def begin(self, caller, request):
         key = presented(request.head.headers)
+        self.heads.append(request.head)
         self.parsed.append((request.head.route, key, request.body))
         if key == GOOD:
             caller.answer(200, [], b"in", close=not request.keep_alive)
@@ -57,10 +61,10 @@ async def no_app(scope, receive, send):
     """Never runs."""
 
 
-def connected(door):
+def connected(door, loop=IDLE):
     config = Config(app=no_app, lifespan="off", log_config=None)
     config.load()
-    inbound = Inbound(door, config=config, server_state=ServerState(), app_state={}, _loop=object())
+    inbound = Inbound(door, config=config, server_state=ServerState(), app_state={}, _loop=loop)
     transport = FakeTransport()
     inbound.connection_made(transport)
     return inbound, transport
@@ -74,11 +78,8 @@ def knock(key, body=b"{}", lines=tuple(LINES)):
 def head_of(data):
     door = Door()
     inbound, _ = connected(door)
-    seen = []
-    begin = door.begin
-    door.begin = lambda caller, request: (seen.append(request.head), begin(caller, request))[1]
     inbound.data_received(data)
-    return seen[0] if seen else None
+    return door.heads[0] if door.heads else RequestHead()
 
 
 def test_who_tries_other_keys_is_refused_without_being_parsed_again():
@@ -168,7 +169,7 @@ def test_a_stranger_that_reads_nothing_is_not_answered_further():
     ],
 )
 def test_what_is_not_plain_is_left_to_the_parser(data):
-    head = head_of(data) or RequestHead()
+    head = head_of(data)
     key = presented(head.headers) or b"hw_0"
 
     assert refused_head(data, key, head) is None
@@ -186,14 +187,12 @@ def test_what_is_not_plain_is_left_to_the_parser(data):
 )
 def test_what_is_read_in_passing_is_what_the_parser_reads(order, key, other, length, body, after):
     first = knock(key, lines=order)
-    head = head_of(first)
-    assume(head is not None)
-    shape = refused_head(first, key, head)
-    assume(shape is not None)
+    shape = refused_head(first, key, head_of(first))
     lines = [line.replace(b"%d", length) for line in order]
     data = knock(other, body, lines) + after
-    read = shape.read(data, 0, LIMITS.max_body_bytes)
+    read = None if shape is None else shape.read(data, 0, LIMITS.max_body_bytes)
 
+    assert shape is not None or first.count(key) > 1
     if read is not None:
         found, end = read
         door = Door()

@@ -127,7 +127,7 @@ async def _nondeterminism(on: Stage, known: Sequence[Known]) -> str:
 REAL_PATIENCE_S = 10.0
 """An engine on a core that it shares may need so long for a first token after another one died."""
 KILLS = 4
-REAL_KILLS = 6
+REAL_KILLS = 12
 REAL_TOKENS = 32
 SPOKEN_TOKENS = 40
 QUESTIONS = (

@@ -86,7 +86,9 @@ class Door:
         )
         self._wake: asyncio.TimerHandle | None = None
         self._strangers = Allotment(STRANGERS_PER_S)
-        self._kept_out: dict[tuple[Failure, bool], tuple[list[tuple[bytes, bytes]], bytes]] = {}
+        self._kept_out: dict[
+            tuple[Failure, bool], tuple[int, list[tuple[bytes, bytes]], bytes]
+        ] = {}
 
     # requests
 
@@ -147,9 +149,10 @@ class Door:
         answer = self._kept_out.get((failure, route in ANTHROPIC))
         if answer is None:
             problem = gate.refusal(failure)
-            answer = errors.headers(problem), errors.body(problem, anthropic=route in ANTHROPIC)
+            body = errors.body(problem, anthropic=route in ANTHROPIC)
+            answer = problem.status, errors.headers(problem), body
             self._kept_out[failure, route in ANTHROPIC] = answer
-        caller.answer(401, *answer, close=not request.keep_alive)
+        caller.answer(*answer, close=not request.keep_alive)
         caller.finished(keep_alive=request.keep_alive)
 
     def _turn_away(

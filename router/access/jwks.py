@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
+from joserfc.jwk import JWKRegistry, Key, RSAKey
 
 from router.settings import Signing
 
@@ -129,7 +129,7 @@ def _flaws(member: Mapping[str, Any]) -> Iterator[str]:
         yield "has a 'kid' that is no text"
     if not isinstance(member.get("alg", ""), str):
         yield "has an 'alg' that is no text"
-    if member.get("kty") not in {"RSA", "EC", "OKP"}:
+    if member.get("kty") not in ("RSA", "EC", "OKP"):
         yield "is no public key for signatures ('kty' RSA, EC or OKP)"
     if "d" in member:
         yield "is a private key, and good for nobody any more"
@@ -150,6 +150,4 @@ def _algorithms(key: Key) -> frozenset[str]:
         if bits > MOST_RSA_BITS:
             raise _Unusable(f"has {bits} bits, more than {MOST_RSA_BITS}")
         return _RSA
-    if isinstance(key, ECKey | OKPKey):
-        return _OF_CURVE.get(key.as_dict(private=False).get("crv"), frozenset())
-    return frozenset()
+    return _OF_CURVE.get(key.as_dict(private=False).get("crv"), frozenset())

@@ -72,6 +72,7 @@ UNUSABLE = {
     "alg of HMAC": ({**EC, "alg": "HS256"}, "no algorithm"),
     "alg of no type": ({**EC, "alg": ["ES256"]}, "'alg'"),
     "kid of no type": ({**EC, "kid": 7}, "'kid'"),
+    "kty of no type": ({**EC, "kty": ["EC"]}, "'kty'"),
     "no object": ("key", "no object"),
 }
 

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import RSAKey
 
 from policies.facts import SlaClass
@@ -307,6 +308,15 @@ def test_a_token_refused_for_its_signature_is_looked_at_again_once_the_keys_have
 
     assert before is Failure.WRONG_TOKEN
     assert isinstance(found(tokens, token), Pass)
+
+
+def test_the_library_itself_is_held_to_what_is_allowed():
+    registry = tokens_of(FIRST, algorithms=(Signing.RS256,))._registry
+
+    assert registry.get_alg("RS256").name == "RS256"
+    for other in ("none", "HS256", "ES256"):
+        with pytest.raises(UnsupportedAlgorithmError):
+            registry.get_alg(other)
 
 
 def test_without_keys_nothing_opens():

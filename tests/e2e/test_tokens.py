@@ -2,8 +2,9 @@
 
 import base64
 import json
+import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import openai
@@ -96,6 +97,24 @@ async def test_without_the_section_a_token_is_no_key():
         answer = await ask(router.port, chat(), {"authorization": f"Bearer {token}"})
 
         assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("jwt", [None, settings()], ids=["without", "with"])
+async def test_the_package_is_needed_where_the_section_is_and_nowhere_else(jwt, monkeypatch):
+    for each in [name for name in sys.modules if name.startswith("router.access.")]:
+        if each.rpartition(".")[2] in {"issuer", "tokens", "jwks"}:
+            monkeypatch.delitem(sys.modules, each)
+    for each in [name for name in sys.modules if name.startswith("joserfc")]:
+        monkeypatch.setitem(sys.modules, each, None)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(scripted_engine(answering(ANSWER)))
+        starting = serving(pool("bulk", engine), access=Access(jwt=jwt))
+        if jwt is None:
+            router = await stack.enter_async_context(starting)
+            assert (await ask(router.port, chat())).status == 401
+        else:
+            with pytest.raises(ModuleNotFoundError, match="joserfc"):
+                await stack.enter_async_context(starting)
 
 
 async def test_a_token_says_what_its_holder_may_ask_for():

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -29,7 +30,7 @@ from router.settings import (
     is_name,
 )
 from router.tls import callers_certificates, engines_certificates, flaw
-from router.urls import is_loopback
+from router.urls import is_loopback, is_web
 
 MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
 """Requests held at one endpoint where neither it nor its pool says otherwise."""
@@ -195,6 +196,7 @@ def _contradictions(config: Config) -> Iterator[Flaw]:
         yield from () if why is None else (Flaw("server.tls", why),)
     yield from unusable_certificates(config.pools)
     yield from _open_to_the_world(config)
+    yield from _unusable_tokens(config.access)
     if config.server.workers > 1 and config.redis is None:
         message = "more than one process needs a [redis] section, through which they agree"
         yield Flaw("server.workers", message)
@@ -224,6 +226,28 @@ def _open_to_the_world(config: Config) -> Iterator[Flaw]:
             " into it, if whoever reaches the router may use it"
         )
         yield Flaw("server.host", message)
+
+
+def _unusable_tokens(access: Access | None) -> Iterator[Flaw]:
+    """Yield why tokens cannot be judged, or need not be."""
+    jwt = None if access is None else access.jwt
+    if access is None or jwt is None:
+        return
+    if access.open:
+        message = "asks for tokens, but open = true lets in whoever comes; leave one of them out"
+        yield Flaw("access.jwt", message)
+    if find_spec("joserfc") is None:
+        message = "needs the package joserfc, which is not installed: pip install 'headway[jwt]'"
+        yield Flaw("access.jwt", message)
+    if not is_web(jwt.jwks):
+        try:
+            Path(jwt.jwks).read_bytes()
+        except OSError as error:
+            why = f"{jwt.jwks!r} cannot be read: {(error.strerror or str(error)).lower()}"
+            yield Flaw("access.jwt.jwks", why)
+    if jwt.ca_file is not None:
+        why_not = flaw(partial(engines_certificates, Tls(ca_file=jwt.ca_file)))
+        yield from () if why_not is None else (Flaw("access.jwt.ca_file", why_not),)
 
 
 def _taken_names(pools: tuple[Pool, ...]) -> Iterator[Flaw]:

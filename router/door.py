@@ -164,7 +164,7 @@ class Door:
         if answer is None:
             problem = gate.refusal(failure)
             headers, body = errors.headers(problem), errors.body(problem, anthropic=kind[1])
-            answer = self._refusals[kind] = whole_answer(401, headers, body, close=close)
+            answer = self._refusals[kind] = whole_answer(problem.status, headers, body, close=close)
         return answer
 
     def _turn_away(

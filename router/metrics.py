@@ -84,6 +84,10 @@ REPLICA_EXCHANGES = Family("headway_replica_exchanges", _C, "Exchanges with the 
 REPLICA_EXCHANGE = Family("headway_replica_exchange_seconds", _G, "What the last exchange with the board took.", (), "seconds")
 BULK_PERMITS = Family("headway_bulk_permits", _G, "Bulk requests that this router may have at an endpoint.", ("endpoint",))
 AUTH_FAILURES = Family("headway_auth_failures", _C, "Requests that no key opened the router for.", ("reason",))
+JWKS_READS = Family("headway_jwks_reads", _C, "Readings of the token issuer's public keys, by whether there were any to be had.", ("outcome",))
+JWKS_AGE = Family("headway_jwks_age_seconds", _G, "Time since the token issuer's public keys were last read; from the start where they never were.", (), "seconds")
+JWKS_KEYS = Family("headway_jwks_keys", _G, "Public keys of the token issuer that tokens can be verified with.")
+TOKENS_KNOWN = Family("headway_tokens_known", _G, "Tokens that are remembered as verified.")
 LIMITED = Family("headway_limited", _C, "Requests over a limit of their key or tenant.", ("kind",))
 LOWERED = Family("headway_class_lowered", _C, "Requests for a class above their caller's highest.")
 TENANT_REQUESTS = Family("headway_tenant_requests", _C, "Requests of holders of keys that have ended.", ("tenant",))
@@ -101,6 +105,7 @@ READ: Final = (
     *(ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),
+    *(JWKS_READS, JWKS_AGE, JWKS_KEYS, TOKENS_KNOWN),
     *(AUTH_FAILURES, LIMITED, LOWERED, TENANT_REQUESTS, TENANT_TOKENS),
     *(REPLICAS, REPLICA_MODE, REPLICA_EXCHANGES, REPLICA_EXCHANGE, BULK_PERMITS),
 )

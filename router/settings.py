@@ -15,10 +15,10 @@ from pydantic import AfterValidator, ValidationInfo
 
 from engines.engine import Kind
 from policies.facts import Profile, SlaClass
-from policies.keys import Allowance
+from policies.keys import Allowance, Entitlement
 from router.log import Style
 from router.networks import PRIVATE, as_network
-from router.urls import engine_url, redis_url
+from router.urls import engine_url, is_web, jwks_url, redis_url
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -38,6 +38,10 @@ def _name(text: str) -> str:
             f" digit, not {text!r}"
         )
     return text
+
+
+def _jwks_source(text: str, info: ValidationInfo) -> str:
+    return jwks_url(text) if is_web(text) else str(_beside_the_file(Path(text), info))
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -234,6 +238,71 @@ class AboveClass(StrEnum):
     """It is refused, 403."""
 
 
+class Signing(StrEnum):
+    """How a token may be signed: with a private key whose public one is in a JWKS.
+
+    There is no word here for a shared secret, nor for no signature at all.
+    Sources: RFC 7518, section 3.1; RFC 8037, section 3.1; RFC 9864, section 2.2.
+    """
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
+    PS256 = "PS256"
+    PS384 = "PS384"
+    PS512 = "PS512"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ES512 = "ES512"
+    EDDSA = "EdDSA"
+    ED25519 = "Ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """Tokens of an identity provider (JSON Web Tokens), taken beside keys."""
+
+    issuer: Text
+    """What a token's `iss` must be, letter by letter."""
+    audience: Annotated[tuple[Text, ...], Len(1)]
+    """This router's names with the issuer; a token's `aud` must hold one."""
+    jwks: Annotated[Text, AfterValidator(_jwks_source)]
+    """Where the issuer's public keys are: an https URL, an http one in a network that nobody else is
+    in, or a file."""
+    ca_file: File | None = None
+    """Authorities to trust where it is an https URL; none: the system's."""
+    algorithms: Annotated[tuple[Signing, ...], Len(1)] = (
+        *(Signing.RS256, Signing.ES256),
+        *(Signing.EDDSA, Signing.ED25519),
+    )
+    """How tokens may be signed."""
+    refresh_s: Annotated[float, Ge(1)] = 60.0
+    """Between two readings of the JWKS, and so how long a key that the issuer took out may be good
+    for still."""
+    leeway_s: Annotated[int, Ge(0), Le(300)] = 30
+    """How far the issuer's clock may be from this one's."""
+    max_share: Annotated[float, Gt(0), Le(1)] = 0.05
+    """Share of the process's time that tokens which were not seen before may take; those beyond are
+    told to come back."""
+    tenant_claims: Annotated[tuple[Text, ...], Len(1)] = (
+        *("headway_tenant", "azp"),
+        *("client_id", "sub"),
+    )
+    """Whose a token is: the first of these claims that it has."""
+    models_claim: Text = "headway_models"
+    """What names the models that may be used, as a list or in one text with spaces between."""
+    classes_claim: Text = "headway_classes"
+    """What names the classes that may be asked for, likewise."""
+    highest_class_claim: Text = "headway_highest_class"
+    """What names the highest among them."""
+    weight_claim: Text = "headway_weight"
+    """What tells the share beside other tenants."""
+    default: Entitlement = field(default_factory=Entitlement)
+    """What a token that does not say is good for."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Its share beside other tenants."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may do what; present: callers need a key."""
@@ -249,9 +318,12 @@ class Access:
     """Networks whose `X-Forwarded-*`, `Forwarded` and `X-Real-IP` go on to engines; all others'
     are dropped."""
     tenants: Mapping[Name, Allowance] = field(default_factory=dict)
-    """What each tenant may use with all of its keys together; none: no more than the keys say."""
+    """What each tenant may use with all of its keys and tokens together; none: no more than the keys
+    say."""
     max_tenants: Annotated[int, Ge(1)] = 64
     """Tenants with metrics of their own; those beyond are counted as "other"."""
+    jwt: Jwt | None = None
+    """Tokens of an identity provider, beside keys; none: keys alone."""
 
 
 @dataclass(frozen=True, slots=True)

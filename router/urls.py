@@ -23,6 +23,24 @@ def engine_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def is_web(text: str) -> bool:
+    """Tell whether somebody typed a URL of the web where a path could stand as well."""
+    return text.lower().startswith(("http:", "https:"))
+
+
+def jwks_url(url: str) -> str:
+    """Return the URL of a JWKS; raises ValueError with a sentence."""
+    like = "a JWKS is at a URL like 'https://id.example.com/.well-known/jwks.json'"
+    parts = _split(url, like)
+    if not parts.hostname:
+        raise ValueError(f"{url!r} names no host; {like}")
+    if parts.username is not None:
+        raise ValueError("holds a user name or password; public keys are not asked for with one")
+    if parts.fragment:
+        raise ValueError(f"{url!r} has something after '#'; {like}")
+    return url
+
+
 def redis_url(url: str) -> str:
     """Return a Redis URL; raises ValueError with a sentence.
 

@@ -47,9 +47,14 @@ class Gate:
         *,
         since_1970_s: float,
         class_of: Callable[[RequestFacts], SlaClass],
+        find_token: Callable[[bytes, float], Pass | Failure] | None = None,
     ) -> None:
-        """`since_1970_s`: what the router's clock lacks; `class_of`: what is being asked for."""
+        """`since_1970_s`: what the router's clock lacks; `class_of`: what is being asked for.
+
+        `find_token`: what a token opens; None: tokens are looked at as keys.
+        """
         self.keyring = keyring
+        self._find_token = find_token
         self.since_1970_s = since_1970_s
         self._refuses_above = settings.above_class is AboveClass.REFUSE
         self._max_tenants = settings.max_tenants
@@ -73,15 +78,20 @@ class Gate:
         if known is not None and now < known.until:
             return known
         text = presented(head.headers)
-        found = Failure.MISSING if text is None else self.keyring.find(text, now)
+        found = Failure.MISSING if text is None else self._find(text, now)
         if isinstance(found, Pass):
             head.memo["pass"] = found
         else:
             self.failures[found] += 1
         return found
 
+    def _find(self, text: bytes, now: float) -> Pass | Failure:
+        if self._find_token is not None and is_token(text):
+            return self._find_token(text, now)
+        return self.keyring.find(text, now)
+
     def turns_away(self, text: bytes, now: float) -> Failure | None:
-        """Return why a key opens nothing, and count it; None where it opens something."""
+        """Return why a key, not a token, opens nothing, and count it; None where it opens something."""
         found = self.keyring.find(text, now + self.since_1970_s)
         if isinstance(found, Pass):
             return None
@@ -186,6 +196,11 @@ def presented(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         elif name == b"x-api-key":
             return value.strip()
     return None
+
+
+def is_token(text: bytes) -> bool:
+    """Tell whether what was presented has a signed token's three parts; no key has a dot."""
+    return text.count(b".") == 2  # noqa: PLR2004 # between three parts
 
 
 def _used(

@@ -36,6 +36,19 @@ class Failure(StrEnum):
     """No such key, or another secret."""
     EXPIRED = "expired"
     REVOKED = "revoked"
+    MALFORMED_TOKEN = "malformed_token"  # noqa: S105 # a reason
+    WRONG_TOKEN = "wrong_token"  # noqa: S105 # a reason
+    """Not signed by the key that it names, or in a way that is not allowed."""
+    STRANGE_TOKEN = "strange_token"  # noqa: S105 # a reason
+    """From another issuer, or for somebody else."""
+    EARLY_TOKEN = "early_token"  # noqa: S105 # a reason
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105 # a reason
+    UNUSABLE_TOKEN = "unusable_token"  # noqa: S105 # a reason
+    """What it says of its holder is not understood."""
+    UNKNOWN_SIGNER = "unknown_signer"
+    """Signed by a key that the issuer had not published when it was last asked."""
+    CROWDED_OUT = "crowded_out"
+    """There were too many tokens that were not seen before."""
 
 
 class Use:

@@ -1,5 +1,6 @@
 """The configuration file: what it means, and what is said of a wrong one."""
 
+import sys
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -14,11 +15,23 @@ from pydantic import ConfigDict
 
 from engines.engine import Kind
 from policies.facts import Profile, SlaClass, Targets
+from policies.keys import Entitlement
 from policies.policy import ModelPolicy, Policy
 from router import toml
 from router.config import Config, describe, load, read_secrets
 from router.document import FORBIDDING, ConfigError, Document
-from router.settings import Access, Admin, Endpoint, Level, Pool, Redis, Server, State, Tls
+from router.settings import (
+    Access,
+    Admin,
+    Endpoint,
+    Level,
+    Pool,
+    Redis,
+    Server,
+    Signing,
+    State,
+    Tls,
+)
 
 FAST = """
 [[pools]]
@@ -236,6 +249,10 @@ def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
         server = { tls = { cert_file = "r.pem", key_file = "r.pem" } }
         [access.tenants.acme]
         tokens_per_day = 1000000
+        [access.jwt]
+        issuer = "https://id.example"
+        audience = ["headway"]
+        jwks = "https://id.example/keys"
         """
     config = load(
         written(text + endpoint(api_key_env='"KEY"')),
@@ -722,3 +739,72 @@ def test_a_public_address_takes_either_keys_or_the_word_that_it_is_open(written,
 def test_a_proxy_is_named_by_its_network(written):
     with pytest.raises(ConfigError, match=r"is no network .* '10.0.0.0/8'"):
         load(written('access = { trusted_proxies = ["nginx"] }\n' + FAST), {})
+
+
+JWT = {
+    "issuer": '"https://id.example"',
+    "audience": '["headway"]',
+    "jwks": '"https://id.example/keys"',
+}
+
+
+def jwt(*, access="", **keys):
+    """Return a section for tokens; values are TOML, None leaves a key out."""
+    lines = [f"{key} = {value}" for key, value in (JWT | keys).items() if value is not None]
+    return "\n".join([FAST, "[access]", access, "[access.jwt]", *lines, ""])
+
+
+def test_tokens_of_an_issuer_are_taken_where_the_file_says_so(written, tmp_path):
+    (tmp_path / "jwks.json").write_text("{}")
+    text = (
+        jwt(jwks='"jwks.json"', algorithms='["ES384"]')
+        + """
+        [access.jwt.default]
+        models = ["small-*"]
+        highest_class = "standard"
+        """
+    )
+    config = load(written(text), {})
+    assert config.access is not None
+    said = config.access.jwt
+
+    assert said is not None
+    assert (said.issuer, said.audience) == ("https://id.example", ("headway",))
+    assert said.jwks == str(tmp_path / "jwks.json")
+    assert said.algorithms == (Signing.ES384,)
+    assert said.default == Entitlement(("small-*",), highest_class=SlaClass.STANDARD)
+    assert load(written(describe(config), "again.toml"), {}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (jwt(issuer=None), "access.jwt.issuer"),
+        (jwt(audience="[]"), "access.jwt.audience"),
+        (jwt(algorithms='["HS256"]'), 'not "HS256"'),
+        (jwt(algorithms='["none"]'), 'not "none"'),
+        (jwt(algorithms="[]"), "access.jwt.algorithms"),
+        (jwt(jwks='"gone.json"'), "gone.json' cannot be read: no such file or directory"),
+        (jwt(jwks='"https://me:s3cret@id.example/keys"'), "holds a user name or password"),
+        (jwt(jwks='"https:///keys"'), "names no host"),
+        (jwt(jwks='"https://id.example/keys#a"'), "has something after '#'"),
+        (jwt(jwks='"https://id.example/a b"'), "holds a character that no url may"),
+        (jwt(ca_file='"gone.pem"'), "gone.pem cannot be read: no such file or directory"),
+        (jwt(leeway_s="301"), "access.jwt.leeway_s"),
+        (jwt(access="open = true"), "open = true lets in whoever comes"),
+    ],
+)
+def test_tokens_that_could_not_be_judged_are_told_of(flaws, text, said):
+    (sentence,) = flaws(text)
+
+    assert said in sentence
+    assert "s3cret" not in sentence
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_it(flaws, monkeypatch):
+    monkeypatch.setitem(sys.modules, "joserfc", None)
+
+    (sentence,) = flaws(jwt())
+
+    assert sentence.startswith("headway.toml.access.jwt: needs the package joserfc")
+    assert sentence.endswith("pip install 'headway[jwt]'")

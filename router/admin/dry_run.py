@@ -6,17 +6,14 @@ have. Both policies are held to the targets that were in effect when the request
 """
 
 import asyncio
-import os
-import pickle  # nosec B403 # of what this process itself wrote, for its own child
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
-from multiprocessing import get_context
-from operator import attrgetter
-from random import Random
 from typing import Any, Final
+
+import orjson
 
 from engines.emulator.profiles import PROFILES
 from engines.emulator.spec import EngineSpec, Knobs, LlamaCpp, Memory, Sglang, Tgi, Vllm
@@ -24,13 +21,9 @@ from engines.engine import Kind, Route
 from policies.facts import NO_TARGETS, EndpointPlan, RequestFacts, SlaClass, Wish
 from policies.policy import Policy
 from router.admin.recent import Seen
-from router.measure.tally import Tally
-from router.report.summary import Entry, row
+from router.admin.replaying import LENGTH_BYTES, Job, Replayed, framed, part
 from router.settings import Endpoint, Pool
-from router.simulation.conditions import Conditions
-from router.simulation.contenders import Contender
-from router.simulation.fleet import Fleet, FleetDocument, Member
-from router.simulation.world import World
+from router.simulation.fleet import Member
 from router.workload.offers import Offer
 
 USUAL_TIMING: Final = "h100-8b"
@@ -38,10 +31,11 @@ TIMING_LABEL: Final = "timing"
 """The endpoint label that names its timing: a model on a card."""
 COST_LABEL: Final = "usd_per_hour"
 TIMEOUT_S: Final = 120.0
+COMMAND: Final = (sys.executable, "-m", "router.admin.replaying")
 CHUNK: Final = 20
 """Requests that are packed without a pause: a quarter of a millisecond."""
 PAUSE_S: Final = 0.001
-Replayed = tuple[Offer, RequestFacts]
+MALFORMED: Final = 400
 _KNOBS: Final[dict[Kind, type[Knobs]]] = {
     Kind.VLLM: Vllm,
     Kind.TGI: Tgi,
@@ -51,92 +45,60 @@ _KNOBS: Final[dict[Kind, type[Knobs]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that a replay needs; travels to the worker."""
-
-    requests: Sequence[bytes]
-    """As `packed` makes them."""
-    members: tuple[Member, ...]
-    policies: tuple[tuple[str, Policy], ...]
-    seed: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Recorded(Conditions):
-    """The router sees what it saw then."""
-
-    recorded: Sequence[RequestFacts] = field(default=())
-
-    def facts(self, offer: Offer, rng: Random) -> RequestFacts:
-        """Return the facts of a recorded request."""
-        return self.recorded[offer.number]
+class Broken(Exception):
+    """The process that replays ended; its reason is on the router's standard error."""
 
 
 class DryRuns:
-    """Two worker processes, started when first asked and kept; one question at a time."""
+    """A process that replays, started when first asked and kept; one question at a time.
+
+    One, not one for each policy: all cores together would make live traffic wait for one.
+    """
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
+        self._process: Process | None = None
         self._one = asyncio.Lock()
 
-    async def run(self, job: Job) -> dict[str, Any]:
-        """Return both outcomes; raises TimeoutError."""
+    async def run(self, requests: Iterable[Replayed], job: Job) -> dict[str, Any]:
+        """Return what becomes of the requests; raises TimeoutError, and Broken."""
         async with self._one:
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(2, get_context("spawn"), initializer=_step_back)
-            loop = asyncio.get_running_loop()
+            process = self._process
+            if process is None or process.returncode is not None:
+                process = self._process = await create_subprocess_exec(
+                    *COMMAND, stdin=PIPE, stdout=PIPE
+                )
             try:
                 async with asyncio.timeout(TIMEOUT_S):
-                    # A worker each: what one policy comes to does not depend on the other.
-                    runs = [
-                        loop.run_in_executor(self._pool, replay, replace(job, policies=(policy,)))
-                        for policy in job.policies
-                    ]
-                    found = [await each for each in runs]
+                    return await _asked(process, requests, job)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.close()
+                raise Broken from error
             except (TimeoutError, asyncio.CancelledError):
                 self.close()
                 raise
-        outcomes = {name: row for each in found for name, row in each["outcomes"].items()}
-        return {**found[0], "outcomes": outcomes}
 
     def close(self) -> None:
-        """End the worker."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            for process in list(pool._processes.values()):  # noqa: SLF001 # 3.14 has a method
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
 
 
-def _step_back() -> None:
-    """Let live traffic go first: of an idle core it is given all, of a busy one next to nothing."""
-    os.nice(19)
-    if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def replay(job: Job) -> dict[str, Any]:
-    """Return what each policy made of the requests, as plain values."""
-    requests = [pair for chunk in job.requests for pair in pickle.loads(chunk)]  # noqa: S301 # nosec B301 # ours
-    offers = [offer for offer, _ in requests]
-    facts = [facts for _, facts in requests]
-    duration_s = offers[-1].at_s + 1.0
-    fleet = Fleet(FleetDocument(pools=()), job.members)
-    outcomes = {}
-    for name, policy in job.policies:
-        tally = Tally(duration_s, 0.0)
-        world = World(
-            fleet,
-            Contender(name, policy),
-            seed=job.seed,
-            conditions=_Recorded(recorded=facts),
-        )
-        for outcome in world.run(iter(offers)):
-            tally.add(outcome)
-        cost = fleet.usd_per_hour or None
-        outcomes[name] = row(Entry(name, len(offers) / duration_s, [tally]), cost)
-    return {"requests": len(offers), "duration_s": duration_s, "outcomes": outcomes}
+async def _asked(process: Process, requests: Iterable[Replayed], job: Job) -> dict[str, Any]:
+    """Ask, little by little: thousands at once would keep live traffic waiting for milliseconds."""
+    asks, tells = process.stdin, process.stdout
+    if asks is None or tells is None:
+        raise RuntimeError("a replaying process is spoken with through pipes")
+    rest = iter(requests)
+    while chunk := list(islice(rest, CHUNK)):
+        asks.write(part(chunk))
+        await asks.drain()
+        await asyncio.sleep(PAUSE_S)
+    asks.write(framed(b"") + part(job))
+    await asks.drain()
+    length = int.from_bytes(await tells.readexactly(LENGTH_BYTES), "big")
+    found: dict[str, Any] = orjson.loads(await tells.readexactly(length))
+    return found
 
 
 def members(
@@ -165,26 +127,14 @@ def members(
     return tuple(found), [note]
 
 
-async def packed(requests: Iterator[Replayed]) -> list[bytes]:
-    """Return requests as bytes, ready to travel to a worker.
-
-    Little by little: thousands at once would keep live traffic waiting for tens of milliseconds.
-    """
-    chunks = []
-    while chunk := list(islice(requests, CHUNK)):
-        chunks.append(pickle.dumps(chunk))
-        await asyncio.sleep(PAUSE_S)
-    return chunks
-
-
 def recorded(requests: Sequence[Seen]) -> Iterator[Replayed]:
-    """Yield recorded requests as offers, in order of arrival, and as the router saw them."""
-    in_order = sorted(requests, key=attrgetter("arrived"))
-    for number, seen in enumerate(in_order):
-        yield _offer(number, seen, seen.arrived - in_order[0].arrived), seen.facts
+    """Yield recorded requests as offers, and as the router saw them."""
+    for seen in requests:
+        if seen.status != MALFORMED:
+            yield _offer(seen), seen.facts
 
 
-def _offer(number: int, seen: Seen, at_s: float) -> Offer:
+def _offer(seen: Seen) -> Offer:
     facts, outcome = seen.facts, seen.outcome
     ask = seen.flight.ask if seen.flight else None
     prompt = (outcome.prompt_tokens if outcome else None) or (ask.prompt_tokens if ask else None)
@@ -193,8 +143,8 @@ def _offer(number: int, seen: Seen, at_s: float) -> Offer:
     )
     length = max(1, output or facts.max_tokens or 128)
     return Offer(
-        number=number,
-        at_s=at_s,
+        number=seen.number,
+        at_s=seen.arrived,
         traffic="recorded",
         sla_class=seen.sla_class,
         prompt_tokens=max(1, prompt or facts.known_prompt_tokens or facts.prompt_bytes // 4),
@@ -223,7 +173,7 @@ class GivenRequest:
 def given(rows: Sequence[GivenRequest], model: str, policy: Policy) -> Iterator[Replayed]:
     """Yield a given trace as offers and facts; targets are those of each request's class."""
     usual = policy.classification.default_class
-    for number, each in enumerate(sorted(rows, key=lambda row: row.at_s)):
+    for number, each in enumerate(rows):
         sla_class = each.sla_class or usual
         facts = RequestFacts(
             id=f"given-{number}",

@@ -11,12 +11,13 @@ from policies.facts import EndpointPlan
 from policies.policy import Policy
 from router import errors
 from router.admin import dry_run
-from router.admin.dry_run import DryRuns, GivenRequest, Job, Replayed
+from router.admin.dry_run import Broken, DryRuns, GivenRequest
 from router.admin.ledger import Ledger
 from router.admin.operations import Operation, answer, json_table
 from router.admin.pointers import differences, patched
 from router.admin.policy_document import flaws_of, policy_schema, read_policy, write_policy
 from router.admin.recent import Recent
+from router.admin.replaying import Job, Replayed
 from router.admin.versions_api import (
     CHANGE,
     DIFFERENCE,
@@ -180,11 +181,14 @@ class PolicyApi:
         proposed = self._proposed(asked)
         pools, plans = self._fleet()
         members, notes = dry_run.members(pools, plans)
-        requests = await dry_run.packed(self._requests(asked))
+        requests = self._requests(asked)
         present = self._ledger.value
-        job = Job(requests, members, (("present", present), ("proposed", proposed)))
+        job = Job(members, (("present", present), ("proposed", proposed)))
         try:
-            found = await self._dry_runs.run(job)
+            found = await self._dry_runs.run(requests, job)
+        except Broken:
+            message = "the process that replays ended; see the router's standard error"
+            raise errors.BadRequest(errors.problem(503, message, "dry_run_broken")) from None
         except TimeoutError:
             message = f"no result within {dry_run.TIMEOUT_S:g} s; ask for fewer with 'last'"
             raise errors.BadRequest(errors.problem(503, message, "dry_run_timeout")) from None
@@ -217,8 +221,8 @@ class PolicyApi:
         last = asked.get("last", 1 << 30)
         if not isinstance(last, int) or isinstance(last, bool) or last < 1:
             raise errors.BadRequest(errors.wrong_value("last", last, "a whole number from 1"))
-        seen = [each for each in self._recent.latest(last) if not each.status or each.status != 400]  # noqa: PLR2004 - malformed
-        if not seen:
+        seen = self._recent.latest(last)
+        if all(each.status == dry_run.MALFORMED for each in seen):
             message = "no request was recorded yet; send some, or give 'requests'"
             raise errors.BadRequest(errors.problem(409, message, "nothing_recorded"))
         return dry_run.recorded(seen)

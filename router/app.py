@@ -153,12 +153,12 @@ class Router:
         if settings is None:
             return None
         # Only here: what it needs is an extra, and 20 MB.
-        from router.tracing import Tracing, server_of  # noqa: PLC0415 # see above
+        from router.tracing import Tracing  # noqa: PLC0415 # see above
 
         tracing = Tracing(
             settings,
             headers,
-            server=server_of(self.config.server),
+            server=self.config.server,
             clock=self._clock,
             wall_clock=wall_clock,
             draw=self._rng.getrandbits,

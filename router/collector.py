@@ -93,7 +93,7 @@ class _Exporter(SpanExporter):
         self.taken += len(spans)
         try:
             result = self._inner.export(spans)
-        except Exception as error:  # whatever it is, the next batch may go
+        except Exception as error:  # noqa: BLE001 # whatever it is, the next batch may go
             result = SpanExportResult.FAILURE
             self._reasons.last = repr(error)[:_LONGEST_REASON]
         self._note(len(spans), is_failing=result is not SpanExportResult.SUCCESS)

@@ -183,7 +183,12 @@ class Door:
         trace = None
         if self.tracing is not None:
             trace = self.tracing.turned_away(
-                request, now, status=problem.status, outcome=said, id_=request_id, facts=facts
+                request,
+                now,
+                status=problem.status,
+                outcome=said,
+                request_id=request_id,
+                facts=facts,
             )
         if self._access_log is not None:
             line: RequestLine = {

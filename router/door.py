@@ -326,6 +326,7 @@ class Door:
             self._access_log.ended(self._line(end, verdict), _repeated(end))
         if self.tracing is not None:
             self.tracing.ended(end, verdict, self.clock())
+            self._exemplify(end, self.tracing)
 
     def settle(
         self,
@@ -356,15 +357,20 @@ class Door:
             output_tokens=(outcome.output_tokens or 0) if outcome is not None else 0,
             met=verdict,
         )
-        trace = end.exchange.trace
-        if trace is not None and trace.sampled and self.tracing is not None:
-            series.exemplify(
-                trace.id,
-                self.tracing.wall_clock(),
-                queue_s=flight.queued_s,
-                first_token_s=None if outcome is None else outcome.first_token_s,
-                per_token_s=None if outcome is None else outcome.per_token_s,
-            )
+
+    def _exemplify(self, end: End, tracing: "Tracing") -> None:
+        """Have a kept trace stand for latencies like its request's."""
+        trace, flight, outcome = end.exchange.trace, end.flight, end.outcome
+        if trace is None or not trace.sampled or flight is None or end.ending is None:
+            return
+        plan, ask = flight.endpoint.plan, flight.ask
+        self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model).exemplify(
+            trace.id,
+            tracing.wall_clock(),
+            queue_s=flight.queued_s,
+            first_token_s=None if outcome is None else outcome.first_token_s,
+            per_token_s=None if outcome is None else outcome.per_token_s,
+        )
 
     def _line(self, end: End, verdict: bool | None) -> RequestLine:
         """Return what is the request's own in its line."""

@@ -10,10 +10,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from engines.engine import Kind
 from policies.facts import Profile
 from policies.policy import Policy, RetryPolicy
-from router.settings import Access, Timeouts, Tracing
+from router.settings import Access, Admin, Timeouts, Tracing
 from tests.canary import CANARY, secret
 from tests.e2e.caller import ask, caller, chat, request
-from tests.e2e.running import pool, serving, until
+from tests.e2e.running import TOKEN, pool, serving, until
 from tests.e2e.traced import received, tracing
 from tests.fakes.scripted import (
     answering,
@@ -361,6 +361,81 @@ async def test_a_stranger_has_a_span_that_says_nothing_of_its_key():
 
     assert answer.status == 401
     assert sent.request.attributes["headway.outcome"] == "stranger"
+
+
+async def test_a_request_over_its_limit_has_a_span_that_says_whose_it_is():
+    token = {"authorization": f"Bearer {TOKEN}"}
+    async with scripted_engine(OK) as engine, scripted_engine(TAKEN) as collector:
+        async with (
+            serving(
+                pool("p", engine), tracing=tracing(collector), access=Access(), admin=Admin()
+            ) as router,
+            httpx.AsyncClient(base_url=router.url, headers=token, trust_env=False) as admin,
+        ):
+            limits = {"tenant": "acme", "tokens_per_minute": 10}
+            key = (await admin.post("/admin/v1/keys", json=limits)).json()["key"]
+            answer = await ask(router.port, chat(), {"authorization": f"Bearer {key}"})
+        sent = received(collector)
+    told = sent.request.attributes
+
+    assert answer.status == 429
+    assert told["headway.outcome"] == answer.error["code"]
+    assert (told["headway.tenant"], told["gen_ai.request.model"]) == ("acme", "m")
+
+
+async def test_a_stream_that_breaks_is_a_failure():
+    async def breaks(call):
+        await call.begin_stream()
+        await call.say_chunk(b"data: " + WORD + b"\n\n")
+        call.reset()
+
+    async with scripted_engine(breaks) as engine, scripted_engine(TAKEN) as collector:
+        async with serving(pool("p", engine), tracing=tracing(collector)) as router:
+            await ask(router.port, chat(stream=True))
+        sent = received(collector)
+
+    assert sent.request.is_error
+    assert sent.request.attributes["error.type"] == "broken"
+    assert sent.request.attributes["headway.outcome"] == "failed"
+    assert sent.request.attributes["gen_ai.usage.output_tokens"] == 1
+
+
+async def test_what_a_stop_cuts_off_is_told_of():
+    async with scripted_engine(silence) as engine, scripted_engine(TAKEN) as collector:
+        async with (
+            serving(pool("p", engine), tracing=tracing(collector)) as router,
+            caller(router.port) as one,
+        ):
+            await one.send(request(chat()))
+            await engine.arrivals.get()
+            router.router.door.stop()
+            answer = await one.answer()
+        sent = received(collector)
+    (attempt,) = sent.attempts
+
+    assert sent.request.is_error
+    assert sent.request.attributes["error.type"] == str(answer.status)
+    assert attempt.attributes["headway.outcome"] == "failed"
+
+
+async def test_what_cannot_be_traced_is_answered_all_the_same(caplog):
+    def stopped() -> float:
+        raise OSError("no clock")
+
+    async with scripted_engine(OK) as engine, scripted_engine(TAKEN) as collector:
+        async with (
+            serving(pool("p", engine), tracing=tracing(collector)) as router,
+            caller(router.port) as one,
+        ):
+            assert router.router.door.tracing is not None
+            router.router.door.tracing.wall_clock = stopped
+            statuses = [(await one.ask(asked)).status for asked in (b"{", chat(), chat())]
+            lines = len(router.log)
+        calls = len(collector.calls)
+
+    assert statuses == [400, 200, 200]
+    assert (lines, calls) == (3, 0)
+    assert "a request could not be traced" in caplog.text
 
 
 async def careless(call):

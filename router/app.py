@@ -152,7 +152,7 @@ class Router:
         settings = self.config.tracing
         if settings is None:
             return None
-        # Only here: what it needs is an extra, and 20 MB.
+        # Only here: what it needs is an extra, and takes 10 MB.
         from router.tracing import Tracing  # noqa: PLC0415 # see above
 
         tracing = Tracing(

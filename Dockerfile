@@ -4,7 +4,9 @@
 #   docker run -p 8080:8080 -v "$PWD/headway.toml:/etc/headway/headway.toml:ro" headway
 #
 # In a container the configuration must say [server] host = "0.0.0.0", and in [access] who may use it.
+# With traces (deploy/OBSERVABILITY.md): docker build --build-arg LOCK=otel -t headway .
 ARG PYTHON_VERSION=3.13
+ARG LOCK=base
 
 # Everything is put into a virtual environment here, and the last stage takes that folder alone.
 FROM python:${PYTHON_VERSION}-slim AS build
@@ -13,11 +15,12 @@ RUN python -m venv --without-pip /opt/headway
 # What mypyc needs beside Python; it stays in this stage.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
-COPY deploy/requirements/base.txt deploy/requirements/build.txt \
+ARG LOCK
+COPY deploy/requirements/${LOCK}.txt deploy/requirements/build.txt \
     deploy/requirements/compile.txt /src/deploy/requirements/
 # Wheels only: nothing of a stranger's runs while the image is built.
 RUN pip --python /opt/headway/bin/python install --require-hashes --no-deps --only-binary=:all: \
-        -r /src/deploy/requirements/base.txt \
+        -r /src/deploy/requirements/${LOCK}.txt \
     && pip install --require-hashes --no-deps --only-binary=:all: \
         -r /src/deploy/requirements/build.txt -r /src/deploy/requirements/compile.txt
 COPY deploy/requirements/audit.txt /src/deploy/requirements/

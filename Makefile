@@ -192,10 +192,11 @@ lock: ## Write the locks again from pyproject.toml (ARGS=--upgrade for newer ver
 	$(say) "Installing uv into .build/lock"
 	@$(PYTHON) -m venv .build/lock
 	@.build/lock/bin/python -m pip --disable-pip-version-check install --quiet 'uv>=0.9.9'
-	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, build.txt, compile.txt and audit.txt"
-	@$(COMPILE) $(ARGS) pyproject.toml $(LOCKS)/build.in --extra demo --group dev -o $(LOCKS)/dev.txt
+	$(say) "Writing $(LOCKS)/dev.txt, demo.txt, base.txt, otel.txt, build.txt, compile.txt and audit.txt"
+	@$(COMPILE) $(ARGS) pyproject.toml $(LOCKS)/build.in --extra demo --extra otel --group dev -o $(LOCKS)/dev.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra demo -o $(LOCKS)/demo.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra jwt -o $(LOCKS)/base.txt
+	@$(COMPILE) -c $(LOCKS)/dev.txt pyproject.toml --extra jwt --extra otel -o $(LOCKS)/otel.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/build.in -o $(LOCKS)/build.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/compile.in -o $(LOCKS)/compile.txt
 	@$(COMPILE) -c $(LOCKS)/dev.txt $(LOCKS)/audit.in -o $(LOCKS)/audit.txt

@@ -16,6 +16,7 @@ RequestLine = TypedDict(
     "RequestLine",
     {
         "request_id": str,
+        "trace_id": str,
         "route": str,
         "model": str,
         "class": str,

@@ -28,6 +28,7 @@ from engines.engine import Discovery, Engine, EngineLoad, Kind
 from policies.dispatcher import Dispatcher
 from policies.facts import EndpointPlan
 from policies.policy import Policy
+from router import metrics as families
 from router.access.desk import Desk, Shared
 from router.access_log import AccessLog
 from router.canary import Canaries
@@ -58,6 +59,7 @@ from router.wire.upstream import Spawn, address
 if TYPE_CHECKING:
     # Loaded only where it is switched on: it brings the simulation with it, 10 MB.
     from router.admin.administration import Administration
+    from router.tracing import Tracing
 
 logger = logging.getLogger("headway")
 SWEEP_S = 0.25
@@ -93,6 +95,7 @@ class Router:
         self._redis_password = secrets.redis_password
         self._engines = engines
         self._clock = clock
+        self._rng = rng
         self._discoveries: dict[str, Discovery] = {}
         self._members = _members(config.pools)
         self._plans = {id_: self._plan(id_) for id_ in self._members}
@@ -122,6 +125,7 @@ class Router:
             new_id=lambda: f"{rng.getrandbits(128):032x}",
             show_routing=config.server.show_routing,
         )
+        self.door.tracing = self._tracing(secrets.tracing_headers, wall_clock)
         self._canaries = Canaries(
             self.dispatcher,
             self.door.endpoints,
@@ -133,7 +137,6 @@ class Router:
         self.overview = Overview(self.dispatcher, config.models)
         self.administration: Administration | None = None
         """Set before the router runs, where there is any."""
-        self._rng = rng
         self._heads = HeadReader()
         self._spawn: Spawn | None = None
         read_at_scrape(self.metrics, self.door, logs)
@@ -141,6 +144,27 @@ class Router:
         self.member = self._member()
         self.access = self._access(secrets.pepper, wall_clock)
         self.door.gate, self.door.trusts = self.access.gate, self.access.trusts
+
+    def _tracing(
+        self, headers: Mapping[str, str] | None, wall_clock: Callable[[], float]
+    ) -> "Tracing | None":
+        """Return what makes spans; None where nothing is traced."""
+        settings = self.config.tracing
+        if settings is None:
+            return None
+        # Only here: what it needs is an extra, and takes 10 MB.
+        from router.tracing import Tracing  # noqa: PLC0415 # see above
+
+        tracing = Tracing(
+            settings,
+            headers,
+            server=self.config.server,
+            clock=self._clock,
+            wall_clock=wall_clock,
+            draw=self._rng.getrandbits,
+        )
+        self.metrics.read(families.SPANS, tracing.counts)
+        return tracing
 
     def _access(self, pepper: str | None, wall_clock: Callable[[], float]) -> Desk:
         """Return who may do what."""
@@ -293,6 +317,8 @@ class Router:
             await self.access.stop()
             self._canaries.close()
             self.door.stop()
+            if self.door.tracing is not None:
+                await asyncio.to_thread(self.door.tracing.close)
             for each in (*self.door.endpoints.values(), *self._leaving):
                 each.pool.close()
 
@@ -324,6 +350,7 @@ class Router:
             clock=self._clock,
             api_key=self._api_keys.get(endpoint.id),
             passes_credentials=self.door.gate is None,
+            traces=self.config.tracing is not None,
         )
 
     def _target(self, endpoint: EndpointSettings, tls: Tls) -> Target:

@@ -27,6 +27,7 @@ from router.settings import (
     State,
     Timeouts,
     Tls,
+    Tracing,
     is_name,
 )
 from router.tls import callers_certificates, engines_certificates, flaw
@@ -34,6 +35,8 @@ from router.urls import is_loopback, is_web
 
 MAX_IN_FLIGHT: Final[Mapping[str, int]] = {Profile.PREDICTABLE: 32, Profile.THROUGHPUT: 256}
 """Requests held at one endpoint where neither it nor its pool says otherwise."""
+TRACING_NEEDS: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+"""Modules of the extra `otel`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class Config:
     """How often engines are asked."""
     metrics: MetricsLimits = field(default_factory=MetricsLimits)
     """What keeps the metrics small."""
+    tracing: Tracing | None = None
+    """Spans of requests; none: there are none."""
     policy: Policy = field(default_factory=Policy)
     """How requests are routed, until the admin interface changes it."""
 
@@ -80,7 +85,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     document = _completed(toml.parsed(path))
     config = CONFIG.read(path.name, document, folder=path.absolute().parent)
     secrets = SecretReader(environ)
-    secrets.read(config.pools, config.admin, config.redis, config.access)
+    secrets.read(config.pools, config.admin, config.redis, config.access, config.tracing)
     if flaws := [*_contradictions(config), *secrets.flaws]:
         raise ConfigError(path.name, flaws)
     return config
@@ -89,7 +94,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 def read_secrets(config: Config, environ: Mapping[str, str] = os.environ) -> Secrets:
     """Return what the configuration only names; raises `ConfigError` where one is gone by now."""
     reader = SecretReader(environ)
-    secrets = reader.read(config.pools, config.admin, config.redis, config.access)
+    secrets = reader.read(config.pools, config.admin, config.redis, config.access, config.tracing)
     if reader.flaws:
         raise ConfigError("configuration", reader.flaws)
     return secrets
@@ -197,9 +202,22 @@ def _contradictions(config: Config) -> Iterator[Flaw]:
     yield from unusable_certificates(config.pools)
     yield from _open_to_the_world(config)
     yield from _unusable_tokens(config.access)
+    yield from _untraceable(config)
     if config.server.workers > 1 and config.redis is None:
         message = "more than one process needs a [redis] section, through which they agree"
         yield Flaw("server.workers", message)
+
+
+def _untraceable(config: Config) -> Iterator[Flaw]:
+    """Yield what is missing for tracing; nothing of it is loaded."""
+    if config.tracing is None:
+        return
+    try:
+        is_there = all(map(find_spec, TRACING_NEEDS))
+    except ImportError:  # a package around it is missing
+        is_there = False
+    if not is_there:
+        yield Flaw("tracing", "needs packages that are missing: pip install 'headway[otel]'")
 
 
 def unusable_certificates(pools: tuple[Pool, ...]) -> Iterator[Flaw]:

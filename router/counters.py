@@ -30,10 +30,14 @@ OVERHEAD_S: Final[tuple[float, ...]] = (
 LAG_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
+Exemplar = tuple[str, float, float]
+"""The trace of an observation, its value, and when it was made in seconds since 1970."""
+
+
 class Histogram:
     """Observations counted between fixed bounds."""
 
-    __slots__ = ("bounds_s", "counts", "total_s")
+    __slots__ = ("bounds_s", "counts", "exemplars", "total_s")
 
     def __init__(self, bounds_s: tuple[float, ...]) -> None:
         self.bounds_s = bounds_s
@@ -41,11 +45,17 @@ class Histogram:
         self.counts = [0] * (len(bounds_s) + 1)
         """`counts[i]`: observations above bound i-1 and at most bound i; the last is unbounded."""
         self.total_s = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last one of each place in `counts` that has any."""
 
     def observe(self, value_s: float) -> None:
         """Count one observation; a value equal to a bound belongs below it, as `le` says."""
         self.counts[bisect_left(self.bounds_s, value_s)] += 1
         self.total_s += value_s
+
+    def exemplify(self, value_s: float, trace_id: str, at_s: float) -> None:
+        """Remember the trace of an observation, which was counted, in place of the one before."""
+        self.exemplars[bisect_left(self.bounds_s, value_s)] = trace_id, value_s, at_s
 
 
 class Latencies:
@@ -121,3 +131,20 @@ class Series:
         if met is not None:
             self.attainment.offered += 1
             self.attainment.attained += met
+
+    def exemplify(
+        self,
+        trace_id: str,
+        at_s: float,
+        *,
+        queue_s: float,
+        first_token_s: float | None,
+        per_token_s: float | None,
+    ) -> None:
+        """Remember the trace of a request that was counted; `at_s` is seconds since 1970."""
+        latencies = self.latencies
+        latencies.queue.exemplify(queue_s, trace_id, at_s)
+        if first_token_s is not None:
+            latencies.first_token.exemplify(first_token_s, trace_id, at_s)
+        if per_token_s is not None:
+            latencies.per_token.exemplify(per_token_s, trace_id, at_s)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from re import fullmatch
 from typing import Final
+from urllib.parse import unquote
 
 from router.document import Flaw, place
-from router.settings import Access, Admin, Pool, Redis
+from router.settings import Access, Admin, Pool, Redis, Tracing
 
 ADMIN_TOKEN: Final = "HEADWAY_ADMIN_TOKEN"  # noqa: S105 -- a variable's name
 REDIS_PASSWORD: Final = "HEADWAY_REDIS_PASSWORD"  # noqa: S105 -- a variable's name
@@ -23,6 +25,8 @@ class Secrets:
     """What digests of callers' keys are made with."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By endpoint id, for those that want one."""
+    tracing_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """What a collector of traces is shown; None: as the environment's usual variable says."""
 
 
 class SecretReader:
@@ -39,6 +43,7 @@ class SecretReader:
         admin: Admin | None,
         redis: Redis | None,
         access: Access | None = None,
+        tracing: Tracing | None = None,
     ) -> Secrets:
         """Return all secrets that are there."""
         return Secrets(
@@ -46,6 +51,7 @@ class SecretReader:
             redis_password=self._redis_password(redis) if redis else None,
             pepper=self._pepper(access) if access else None,
             api_keys=self._api_keys(pools),
+            tracing_headers=self._tracing_headers(tracing) if tracing else None,
         )
 
     def _admin_token(self, admin: Admin) -> str | None:
@@ -71,6 +77,22 @@ class SecretReader:
             return self._in_file("access.pepper_file", access.pepper_file)
         if PEPPER in self._environ:
             return self._in_variable("access", PEPPER)
+        return None
+
+    def _tracing_headers(self, tracing: Tracing) -> dict[str, str] | None:
+        """Read headers as OTEL_EXPORTER_OTLP_HEADERS has them."""
+        name = tracing.headers_env
+        if name is None:
+            return None
+        problem = "is not set"
+        if name in self._environ:
+            pairs = [each.partition("=") for each in self._environ[name].split(",")]
+            headers = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
+            if all(map(_is_header, headers, headers.values())):
+                return headers
+            problem = "must hold 'authorization=Bearer%20key', and a comma before the next"
+        message = f"the environment variable {name!r} {problem}"
+        self.flaws.append(Flaw("tracing.headers_env", message))
         return None
 
     def _api_keys(self, pools: Sequence[Pool]) -> dict[str, str]:
@@ -109,3 +131,9 @@ class SecretReader:
         problem = "holds a character that no header can carry" if secret else "is empty"
         self.flaws.append(Flaw(where, f"{holder} {problem}"))
         return None
+
+
+def _is_header(name: str, value: str) -> bool:
+    """Tell whether HTTP can carry a header. Source: RFC 9110, sections 5.1 and 5.5."""
+    is_token = fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is not None
+    return is_token and bool(value) and value.isascii() and value.isprintable()

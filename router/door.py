@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from engines.engine import Fault, Route
 from policies.commands import Send
@@ -32,6 +33,10 @@ from router.settings import Limits, Timeouts
 from router.shadow import Shadows
 from router.wire.heads import KnownRequests, RequestHead
 from router.wire.inbound import Inbound, Incoming, whole_answer
+
+if TYPE_CHECKING:
+    # Loaded only where it is switched on: what it needs may not be installed.
+    from router.tracing import Tracing
 
 ROUTES: Mapping[bytes, Route] = {route.encode(): route for route in Route}
 
@@ -84,6 +89,8 @@ class Door:
         self.shadows = Shadows(
             dispatcher, endpoints, clock=clock, limit_s=timeouts.answer_s, pump=self.pump
         )
+        self.tracing: Tracing | None = None
+        """Makes spans of requests; None: nothing is traced."""
         self._wake: asyncio.TimerHandle | None = None
         self._strangers = Allotment(STRANGERS_PER_S)
         self._refusals: dict[tuple[Failure, bool, bool], bytes] = {}
@@ -122,6 +129,8 @@ class Door:
     def _take_on(self, exchange: Exchange) -> Exchange | None:
         """Have the dispatcher decide; None where the answer was made at once."""
         self.active.add(exchange)
+        if self.tracing is not None:
+            exchange.trace = self.tracing.begin(exchange.request.head.headers)
         facts, now = exchange.intake.facts, exchange.request.arrived
         try:
             refusal = self._shed(facts) if self.overload.level else None
@@ -184,16 +193,29 @@ class Door:
             errors.body(problem, anthropic=route in ANTHROPIC),
             close=not request.keep_alive,
         )
+        now = self.clock()
+        said = outcome if facts is None else problem.code or outcome
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.turned_away(
+                request,
+                now,
+                status=problem.status,
+                outcome=said,
+                request_id=request_id,
+                facts=facts,
+            )
         if self._access_log is not None:
             line: RequestLine = {
                 "request_id": request_id,
                 "route": route,
                 "status": problem.status,
-                "outcome": outcome,
-                "duration_s": self.clock() - request.arrived,
+                "outcome": said,
+                "duration_s": now - request.arrived,
             }
+            if trace is not None:
+                line["trace_id"] = trace.id
             if facts is not None:
-                line["outcome"] = problem.code or outcome
                 line["tenant"] = facts.tenant
                 line["model"] = facts.model
             self._access_log.ended(line)
@@ -317,6 +339,9 @@ class Door:
             self.record(end, verdict)
         if self._access_log is not None:
             self._access_log.ended(self._line(end, verdict), _repeated(end))
+        if self.tracing is not None:
+            self.tracing.ended(end, verdict, self.clock())
+            self._exemplify(end, self.tracing)
 
     def settle(
         self,
@@ -348,6 +373,20 @@ class Door:
             met=verdict,
         )
 
+    def _exemplify(self, end: End, tracing: "Tracing") -> None:
+        """Have a kept trace stand for latencies like its request's."""
+        trace, flight, outcome = end.exchange.trace, end.flight, end.outcome
+        if trace is None or not trace.sampled or flight is None or end.ending is None:
+            return
+        plan, ask = flight.endpoint.plan, flight.ask
+        self.metrics.series(plan.pool, plan.id, ask.sla_class, ask.facts.model).exemplify(
+            trace.id,
+            tracing.wall_clock(),
+            queue_s=flight.queued_s,
+            first_token_s=None if outcome is None else outcome.first_token_s,
+            per_token_s=None if outcome is None else outcome.per_token_s,
+        )
+
     def _line(self, end: End, verdict: bool | None) -> RequestLine:
         """Return what is the request's own in its line."""
         exchange, flight, outcome = end.exchange, end.flight, end.outcome
@@ -356,6 +395,8 @@ class Door:
             "overhead_s": exchange.router_s,
             "duration_s": self.clock() - exchange.request.arrived,
         }
+        if exchange.trace is not None:
+            line["trace_id"] = exchange.trace.id
         if flight is not None:
             line["queue_s"] = flight.queued_s
         if outcome is not None:

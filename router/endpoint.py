@@ -22,6 +22,7 @@ HOPS = frozenset({
     b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip",
 })  # fmt: skip
 """What a proxy in front says of whom it speaks for; from anybody else it is only a claim."""
+_TRACE = frozenset({b"traceparent", b"tracestate"})
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 
 _MEMOS = {
@@ -41,6 +42,7 @@ class Endpoint:
         "_keeps",
         "_key",
         "_starts",
+        "_traces",
         "clock",
         "dialect",
         "engine",
@@ -60,8 +62,12 @@ class Endpoint:
         clock: Callable[[], float],
         api_key: str | None = None,
         passes_credentials: bool = True,
+        traces: bool = False,
     ) -> None:
-        """`passes_credentials` False: what a caller shows is for the router, and for no engine."""
+        """`passes_credentials` False: what a caller shows is for the router, and for no engine.
+
+        `traces`: engines are told of the router's own spans, not of the caller's.
+        """
         self.id = id
         self.pool_name = pool_name
         self.engine = engine
@@ -71,6 +77,7 @@ class Endpoint:
         self._credentials = f"authorization: Bearer {api_key}\r\n".encode() if api_key else b""
         self._key = api_key
         self._keeps = bool(api_key) or not passes_credentials
+        self._traces = traces
         self._starts: dict[str, bytes] = {}
 
     @property
@@ -106,6 +113,8 @@ class Endpoint:
                 dropped |= _CREDENTIALS
             if not hops:
                 dropped |= HOPS
+            if self._traces:
+                dropped |= _TRACE
             # `content_length` and `content-length` are one name to servers that make variables of it.
             forwarded = b"".join(
                 [

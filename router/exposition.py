@@ -46,7 +46,7 @@ def _lines(metrics: Metrics, *, is_open: bool) -> Iterator[str]:
         for labels, value in values:
             text = _label_text(family.labels, labels)
             if isinstance(value, Histogram):
-                yield from _distribution(family, text, value)
+                yield from _distribution(family, text, value, is_open=is_open)
             else:
                 yield f"{name}{{{text}}} {value}\n"
 
@@ -72,7 +72,9 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _distribution(family: Family, labels: str, histogram: Histogram) -> Iterable[str]:
+def _distribution(
+    family: Family, labels: str, histogram: Histogram, *, is_open: bool
+) -> Iterable[str]:
     """Return one distribution's lines, all from one moment, so that they agree."""
     name, comma = family.name, "," if labels else ""
     counts = list(accumulate(histogram.counts))
@@ -83,6 +85,10 @@ def _distribution(family: Family, labels: str, histogram: Histogram) -> Iterable
             f'{name}_bucket{{{labels}{comma}le="{bound}"}} {count}\n'
             for bound, count in zip(bounds, counts, strict=True)
         ]
+        if is_open:
+            for place, (trace_id, value_s, at_s) in histogram.exemplars.items():
+                example = f'# {{trace_id="{trace_id}"}} {value_s} {at_s:.3f}'
+                lines[place] = f"{lines[place][:-1]} {example}\n"
     lines.append(f"{name}_count{{{labels}}} {counts[-1]}\n")
     lines.append(f"{name}_sum{{{labels}}} {histogram.total_s}\n")
     return lines

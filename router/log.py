@@ -37,7 +37,7 @@ class LineHandler(logging.Handler):
 def start_logging(writer: LineWriter, style: Style, level: str) -> None:
     """Send every logger's lines of at least `level` (`info`, …) to one place, and only there."""
     logging.basicConfig(handlers=[LineHandler(writer, style)], level=level.upper(), force=True)
-    for chatty in ("httpx", "httpcore"):  # a line a probe
+    for chatty in ("httpx", "httpcore", "urllib3"):  # a line a probe, or a batch of spans
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -96,12 +96,13 @@ BURN_RATE = Family("headway_slo_burn_rate_ratio", _G, "Share of requests that mi
 VARIANT_REQUESTS = Family("headway_variant_requests", _C, "Requests that a variant of a model served, by how they ended; with administration.", ("model", "variant", "outcome"))
 COPIES = Family("headway_copies_in_flight", _G, "Copies of requests under way at a model's shadow.", ("model",))
 COPIES_DROPPED = Family("headway_copies_dropped", _C, "Copies that were due while the shadow had no room.", ("model",))
+SPANS = Family("headway_trace_spans", _C, "Spans of traced requests, by what became of them: exported, failed (the collector did not take them) or dropped (no room); with tracing.", ("outcome",))
 BUILD = Family("headway_build", Sort.INFO, "What is running.", ("version", "python"))
 # fmt: on
 
 READ: Final = (
     *(IN_FLIGHT, WAITING, ENDPOINT_UP, ENDPOINT_STATE, BURN_RATE, VARIANT_REQUESTS),
-    *(COPIES, COPIES_DROPPED, TRANSITIONS),
+    *(COPIES, COPIES_DROPPED, TRANSITIONS, SPANS),
     *(ENGINE_RUNNING, ENGINE_WAITING, ENGINE_KV_USAGE),
     *(PREDICTION_BOUND, PREDICTED_PREFILL, PREDICTED_STEP),
     *(CONNECTIONS, TASKS, LOG_LINES_LOST, BUILD),

@@ -31,6 +31,7 @@ from router.continuation import Seams, may_continue
 from router.endpoint import dialect_of
 from router.intake import Intake
 from router.relay import AS_IT_CAME, BARE, DONE_EVENT, RECHUNKED, Relay, edited, fixed
+from router.trace import Trace
 from router.wire.inbound import STATUS_LINES, Inbound, Incoming
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Exchange:
         "request",
         "router_s",
         "stay",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +134,8 @@ class Exchange:
         """Of an answer that may go on at another endpoint; from its first event."""
         self.attempts = 0
         self.ended = False
+        self.trace: Trace | None = None
+        """Its place in a trace, set before anything is decided; None where tracing is off."""
         self.router_s = 0.0
         """The router's own time: from the request's last byte to the first byte sent on."""
         self.paused_at = 0.0
@@ -159,6 +163,8 @@ class Exchange:
             self._send(decision.flight, now)
         elif isinstance(decision, Wait):
             self._ticket = decision.ticket
+            if self.trace is not None:
+                self.trace.waiting(now)
             self._door.queue(decision.ticket, self)
         else:
             self._refuse(decision, self._door.dispatcher.class_of(self.intake.facts))
@@ -182,10 +188,13 @@ class Exchange:
         prepared = endpoint.engine.prepare(self._question(flight), dialect)
         attempt = Attempt(self, flight, endpoint, prepared)
         self._attempt = attempt
+        extra = prepared.headers
+        if self.trace is not None:
+            extra = (*extra, *self.trace.sent(attempt, now))
         head = endpoint.request_head(
             prepared.path,
             self.request.head,
-            extra=prepared.headers,
+            extra=extra,
             request_id=self.intake.request_id.encode(),
             length=len(prepared.body),
             hops=self._caller.is_trusted,
@@ -216,6 +225,8 @@ class Exchange:
         self._attempt = None
         self._flight = None
         now = door.clock()
+        if self.trace is not None:
+            self.trace.failed(kind, now)
         if kind is FailureKind.REJECTED:
             door.dispatcher.ended(flight, Ending.REJECTED, now)
             problem = declined.failed(fault, callers_key=not attempt.endpoint.keeps_key)
@@ -297,6 +308,8 @@ class Exchange:
             return
         usage = self._usage(attempt, tail)
         outcome = self._outcome(attempt, usage)
+        if self.trace is not None:
+            self.trace.answered(tail)
         end = self._head + self._relay.end()
         self._head = b""
         if end:
@@ -320,6 +333,8 @@ class Exchange:
                 fault = attempt.endpoint.engine.read_event_fault(event)
                 if fault is not None and fault.kind is FaultKind.BROKEN:
                     self._door.note_failure(attempt, FailureKind.BROKEN, fault)
+                    if self.trace is not None:
+                        self.trace.failed(FailureKind.BROKEN, attempt.last_at)
                     return Ending.FAILED
         return Ending.COMPLETED
 
@@ -336,6 +351,8 @@ class Exchange:
         framing = b"content-length: %d\r\n" % len(body)
         if self.intake.wants_receipt:
             framing += b"x-sla-receipt: %b\r\n" % self._receipt(flight, outcome)
+        if self.trace is not None:
+            self.trace.answered(body)
         self._caller.transport.write(self._answer_head(attempt, framing) + body)
         self._complete(attempt, usage, outcome, Ending.COMPLETED)
 
@@ -344,6 +361,8 @@ class Exchange:
         door, flight = self._door, attempt.flight
         fault = Fault(FaultKind.BROKEN, detail)
         door.note_failure(attempt, kind, fault)
+        if self.trace is not None:
+            self.trace.failed(kind, door.clock())
         if self._seams is not None and self._goes_on(self._seams, attempt):
             return
         self._break_off(attempt, declined.engine_lost(detail))
@@ -369,6 +388,8 @@ class Exchange:
             return False
         door, now = self._door, self._door.clock()
         seams.broke(attempt.endpoint.id)
+        if self.trace is not None:
+            self.trace.goes_on(seams.tokens)
         self._attempt = self._flight = None
         self.reported_events = 0
         barred = frozenset(

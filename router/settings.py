@@ -18,7 +18,7 @@ from policies.facts import Profile, SlaClass
 from policies.keys import Allowance, Entitlement
 from router.log import Style
 from router.networks import PRIVATE, as_network
-from router.urls import engine_url, is_web, jwks_url, redis_url
+from router.urls import collector_url, engine_url, is_web, jwks_url, redis_url
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -180,6 +180,26 @@ class MetricsLimits:
 
     max_models: Annotated[int, Ge(1)] = 64
     """Models with labels of their own; those beyond are counted as "other"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where spans of requests go; present: switched on. Needs the extra `otel`."""
+
+    endpoint: Annotated[str, AfterValidator(collector_url)] | None = None
+    """Of an OTLP/HTTP collector, `http://host:4318`; `/v1/traces` is added where there is no path.
+    None: as OTEL_EXPORTER_OTLP_ENDPOINT says, else http://localhost:4318."""
+    headers_env: Text | None = None
+    """The environment variable that holds headers for the collector, `name=value,name=value` with
+    percent-encoded values; none: OTEL_EXPORTER_OTLP_HEADERS, if set."""
+    service_name: Name = "headway"
+    """What spans say that they come from."""
+    sample: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Share of traces that begin here and are kept; for others their beginning has decided."""
+    max_queued_spans: Annotated[int, Ge(1)] = 4096
+    """Spans that wait for the collector; those beyond are dropped, and counted."""
+    timeout_s: Seconds = 10.0
+    """For the collector to take one batch, further tries included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,24 @@ def jwks_url(url: str) -> str:
     return url
 
 
+def collector_url(url: str) -> str:
+    """Return where a collector takes traces; raises ValueError with a sentence.
+
+    A URL without a path gets the usual one. Source: OTLP 1.9, section OTLP/HTTP request.
+    """
+    like = "a collector's url is like 'http://127.0.0.1:4318'"
+    parts = _split(url, like)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"{url!r} is neither http nor https; {like}")
+    if not parts.hostname:
+        raise ValueError(f"{url!r} names no host; {like}")
+    if parts.username is not None:
+        raise ValueError("holds a user name or password; name a header with headers_env instead")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError(f"{url!r} has something after the path; {like}")
+    return url if parts.path.strip("/") else f"{url.rstrip('/')}/v1/traces"
+
+
 def redis_url(url: str) -> str:
     """Return a Redis URL; raises ValueError with a sentence.
 

@@ -34,6 +34,7 @@ from router.settings import (
     State,
     Timeouts,
     Tls,
+    Tracing,
 )
 from tests.canary import secret
 from tests.fakes.lines import KeptLines
@@ -118,6 +119,8 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
     redis: Redis | None = None,
     tls: CallersTls | None = None,
     access: Access | None = None,
+    tracing: Tracing | None = None,
+    tracing_headers: dict[str, str] | None = None,
 ) -> AsyncGenerator[Serving]:
     """Serve on a free port, `within_s` at most; afterwards nothing is held and no task is left.
 
@@ -134,8 +137,13 @@ async def serving(  # noqa: PLR0913 # every section of the configuration that so
         state=state,
         redis=redis,
         access=access,
+        tracing=tracing,
     )
-    secrets = Secrets(api_keys=api_keys or {}, admin_token=TOKEN if admin else None)
+    secrets = Secrets(
+        api_keys=api_keys or {},
+        admin_token=TOKEN if admin else None,
+        tracing_headers=tracing_headers,
+    )
     lines = KeptLines()
     router = Router(
         config,

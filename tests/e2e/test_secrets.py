@@ -1,8 +1,8 @@
 """No secret comes out anywhere: a router in a process of its own, and all that is written of it.
 
-Secrets are an administrator's token, Redis's password, a key for an engine, callers' keys, what
-their digests are made with, and what callers ask. Looked through are its logs, pages, metrics, errors, answers of administration, commands,
-and what it keeps in Redis.
+Secrets are an administrator's token, Redis's password, a key for an engine, one for a collector,
+callers' keys, what their digests are made with, and what callers ask. Looked through are its logs,
+pages, metrics, errors, answers of administration, commands, spans, and what it keeps in Redis.
 """
 
 import json
@@ -19,8 +19,10 @@ from engines.launch.child import child
 from router.admin.page import files
 from tests.canary import CANARY, secret
 from tests.e2e.caller import ask, chat
+from tests.e2e.running import until
+from tests.e2e.traced import received
 from tests.fakes.redis_server import redis_server
-from tests.fakes.scripted import scripted_engine
+from tests.fakes.scripted import answering, scripted_engine
 
 CONFIGURATION = """
 [server]
@@ -32,6 +34,9 @@ token_file = "admin.token"
 [redis]
 url = "{redis}"
 [access]
+[tracing]
+endpoint = "{collector}"
+headers_env = "COLLECTORS_KEY"
 [probes]
 canary_s = "none"
 [[pools]]
@@ -69,24 +74,34 @@ async def engine():
 
 
 @pytest.fixture
+async def collector():
+    async with scripted_engine(answering(b"")) as collector:
+        yield collector
+
+
+@pytest.fixture
 def redis(tmp_path):
     with redis_server(tmp_path, ("--requirepass", secret("redis"))) as started:
         yield started
 
 
 @pytest.fixture
-def configuration(engine, redis, tmp_path, monkeypatch):
+def configuration(engine, collector, redis, tmp_path, monkeypatch):
     """Write the configuration, and put secrets where it says that they are."""
     (tmp_path / "admin.token").write_text(secret("admin"))
     monkeypatch.setenv("HEADWAY_REDIS_PASSWORD", secret("redis"))
     monkeypatch.setenv("ENGINES_KEY", secret("engine"))
+    monkeypatch.setenv("COLLECTORS_KEY", f"authorization=Bearer%20{secret('collector')}")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     monkeypatch.setenv("HEADWAY_ACCESS_PEPPER", secret("pepper"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = tmp_path / "headway.toml"
     path.write_text(
-        CONFIGURATION.format(port=port, folder=tmp_path, redis=redis.url, url=engine.url)
+        CONFIGURATION.format(
+            port=port, folder=tmp_path, redis=redis.url, url=engine.url, collector=collector.url
+        )
     )
     return path, port
 
@@ -205,7 +220,7 @@ async def collect_redis(redis) -> AsyncIterator[tuple[str, bytes]]:
 
 
 @pytest.mark.timeout(150)  # seven processes
-async def test_no_secret_is_written_anywhere(configuration, redis, tmp_path):
+async def test_no_secret_is_written_anywhere(configuration, collector, redis, tmp_path):
     path, port = configuration
     written: dict[str, bytes] = {}
     with child("router", ["serve", str(path)], tmp_path / "states") as running:
@@ -216,10 +231,14 @@ async def test_no_secret_is_written_anywhere(configuration, redis, tmp_path):
             written.update([each async for each in collect(port, callers)])
         written.update(commands(path, port))
         written.update([each async for each in collect_redis(redis)])
+        await until(lambda: bool(received(collector).requests))
     written["log of states"] = (tmp_path / "states").read_bytes()
     written["log of requests"] = (tmp_path / "requests").read_bytes()
 
+    written["spans"] = b"".join(call.body for call in collector.calls)
+
     assert len(written["log of requests"].splitlines()) > 20
+    assert collector.calls[0].header("authorization") == f"Bearer {secret('collector')}"
     assert b"attempt failed" in written["log of states"]
     assert [name for name, text in written.items() if CANARY.encode() in text] == []
     assert [name for name, text in written.items() if key[-43:].encode() in text] == []

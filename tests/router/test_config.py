@@ -31,6 +31,7 @@ from router.settings import (
     Signing,
     State,
     Tls,
+    Tracing,
 )
 
 FAST = """
@@ -120,6 +121,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
         state = { directory = "kept" }
         timeouts = { total_s = 3 }
         metrics = { max_models = 3 }
+        tracing = { endpoint = "http://collector:4318", sample = 0.1 }
         """
     config = load(written(text + FAST), {})
     limits = replace(Server().limits, drain_s=0.0)
@@ -131,6 +133,7 @@ def test_every_section_is_read_and_paths_start_at_the_file(written, tmp_path):
     assert config.state == State(tmp_path / "kept")
     assert (config.timeouts.total_s, config.timeouts.connect_s) == (3.0, 2.0)
     assert config.metrics.max_models == 3
+    assert config.tracing == Tracing("http://collector:4318/v1/traces", sample=0.1)
 
 
 def test_every_key_of_an_endpoint_is_read(written, tmp_path):
@@ -246,6 +249,7 @@ def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
     text = """
         admin = { token_file = "admin.token" }
         redis = { url = "redis://cache" }
+        tracing = { headers_env = "SHOWN" }
         server = { tls = { cert_file = "r.pem", key_file = "r.pem" } }
         [access.tenants.acme]
         tokens_per_day = 1000000
@@ -258,6 +262,7 @@ def test_a_description_holds_every_key_and_no_secret(written, tmp_path):
         written(text + endpoint(api_key_env='"KEY"')),
         {
             "KEY": "s3cret-key",
+            "SHOWN": "authorization=s3cret-header",
             "HEADWAY_REDIS_PASSWORD": "s3cret-password",
             "HEADWAY_ACCESS_PEPPER": "s3cret-pepper",
         },
@@ -294,6 +299,14 @@ WRONG = {
     "unknown key, none near": (
         FAST + "[metrics]\nzzz = 1",
         "headway.toml.metrics: unknown key 'zzz'; known: max_models",
+    ),
+    "unknown key of tracing": (
+        FAST + "[tracing]\nsampel = 1",
+        "headway.toml.tracing: unknown key 'sampel'; known: sample",
+    ),
+    "more than all": (
+        FAST + "[tracing]\nsample = 1.5",
+        "headway.toml.tracing.sample: must be 1.0 or less, not 1.5",
     ),
     "unknown key of a pool": (
         pool(polcy="1"),
@@ -517,6 +530,37 @@ def test_a_redis_url_that_cannot_be_is_refused(flaws, url, said):
 
 
 @pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("grpc://h:4317", "'grpc://h:4317' is neither http nor https; a collector's url is like"),
+        ("http://:4318", "'http://:4318' names no host; a collector's url is like"),
+        ("http://u:pw@h", "holds a user name or password; name a header with headers_env instead"),
+        ("http://h/v1/traces?x=1", "'http://h/v1/traces?x=1' has something after the path"),
+    ],
+)
+def test_a_collectors_url_that_cannot_be_is_refused(flaws, url, said):
+    (sentence,) = flaws(FAST + f'[tracing]\nendpoint = "{url}"')
+
+    assert sentence.startswith(f"headway.toml.tracing.endpoint: {said}")
+    assert "pw" not in sentence.replace("password", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://h:4318", "http://h:4318/v1/traces"),
+        ("https://h/", "https://h/v1/traces"),
+        ("https://h/otlp/v1/traces", "https://h/otlp/v1/traces"),
+    ],
+)
+def test_a_collectors_url_without_a_path_gets_the_usual_one(written, url, meant):
+    tracing = load(written(FAST + f'[tracing]\nendpoint = "{url}"'), {}).tracing
+
+    assert tracing is not None
+    assert tracing.endpoint == meant
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "redis+sentinel://10.0.0.1,10.0.0.2:26380/mymaster/1",
@@ -621,6 +665,37 @@ def test_a_secret_that_is_not_there_is_told_and_never_shown(flaws, text, sentenc
 
     assert said[0] == f"headway.toml.{sentence}"
     assert "s3cret" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("held", "headers"),
+    [
+        ("authorization=Bearer%20k", {"authorization": "Bearer k"}),
+        ("authorization=Bearer k, x-team = a=b", {"authorization": "Bearer k", "x-team": "a=b"}),
+    ],
+)
+def test_headers_for_a_collector_are_read_as_others_read_them(written, held, headers):
+    config = load(written(FAST + '[tracing]\nheaders_env = "SHOWN"'), {"SHOWN": held})
+
+    assert read_secrets(config, {"SHOWN": held}).tracing_headers == headers
+
+
+@pytest.mark.parametrize(
+    "held", ["", "s3cret", "=s3cret", "a b=s3cret", "a=", "a=s3cret%0d", "a=s3cret,"]
+)
+def test_headers_for_a_collector_that_cannot_be_are_told_and_never_shown(flaws, held):
+    (sentence,) = flaws(FAST + '[tracing]\nheaders_env = "SHOWN"', {"SHOWN": held})
+
+    assert sentence == (
+        "headway.toml.tracing.headers_env: the environment variable 'SHOWN' must hold"
+        " 'authorization=Bearer%20key', and a comma before the next"
+    )
+
+
+def test_headers_for_a_collector_that_are_not_there_are_told(flaws):
+    (sentence,) = flaws(FAST + '[tracing]\nheaders_env = "SHOWN"')
+
+    assert sentence.endswith("headers_env: the environment variable 'SHOWN' is not set")
 
 
 def test_a_secret_in_another_encoding_is_told(flaws, tmp_path):

@@ -13,7 +13,7 @@ from typing import Final
 
 from engines.engine import Route
 from policies.facts import Ending, FailureKind, RequestFacts
-from policies.fleet import Flight
+from policies.flight import Flight
 from router.answer import Outcome
 from router.proxy import End
 from router.trace import Trace, Try

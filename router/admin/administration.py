@@ -174,7 +174,7 @@ class Administration:
     async def stop(self) -> None:
         """Let go of everything."""
         self.live.close()
-        self._policy_api.close()
+        await self._policy_api.close()
         if self._listening is not None:
             # Not cancelled: it has to close what it listens on.
             self._listening.should_exit = True

@@ -71,17 +71,20 @@ class DryRuns:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await _asked(process, requests, job)
             except (OSError, asyncio.IncompleteReadError) as error:
-                self.close()
+                await self.close()
                 raise Broken from error
             except (TimeoutError, asyncio.CancelledError):
-                self.close()
+                # What it has not answered yet would be taken for the next answer.
+                await self.close()
                 raise
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def _asked(process: Process, requests: Iterable[Replayed], job: Job) -> dict[str, Any]:

@@ -77,9 +77,9 @@ class PolicyApi:
         self._fleet = fleet
         self._dry_runs = DryRuns()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of what dry runs keep."""
-        self._dry_runs.close()
+        await self._dry_runs.close()
 
     def operations(self) -> list[Operation]:
         """Return what can be asked."""

@@ -61,12 +61,13 @@ async def _beside_load(
             load.times_s.clear()
             await asyncio.sleep(QUIET_S)
             before_s.append(load.percentile(0.99))
+            load.times_s.clear()
             began = time.perf_counter()
             answer = await client.post("/policy/dry-run", json=PATCH)
             took_s.append(time.perf_counter() - began)
             beside_s.append(load.percentile(0.99))
         load.stopped = True
-    added_s = median(beside_s) - median(before_s)
+    added_s = median(beside - before for before, beside in zip(before_s, beside_s, strict=True))
     slowest_s = max(took_s)
     say(
         f"{ROUNDS} dry-runs of {answer.json()['requests']} recorded requests under two policies:"

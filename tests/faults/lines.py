@@ -57,7 +57,7 @@ async def kill_under_load(seed: int, fleet: Sequence[Engine]) -> Line:
     real = fleet[0].kind == LLAMACPP
     line = Line(f"kill -9 of one of {len(fleet)} ({'llama.cpp' if real else 'stand-ins'})")
     rng = Random(seed)
-    more = "[policy.retry]\nshare_of_requests = 1.0\nburst = 100.0\n"
+    more = "[policy.retry]\nshare_of_requests = 1.0\nburst = 100.0\n" + (REAL_WAITS if real else "")
     model = REAL_MODEL if real else "m"
     with tempfile.TemporaryDirectory(prefix="headway-kill-") as folder:
         patience_s = REAL_PATIENCE_S if real else PATIENCE_S
@@ -126,6 +126,8 @@ async def _nondeterminism(on: Stage, known: Sequence[Known]) -> str:
 
 REAL_PATIENCE_S = 10.0
 """An engine on a core that it shares may need so long for a first token after another one died."""
+REAL_WAITS = "[policy.classes.interactive]\nmax_wait_s = 10.0\n"
+"""One that is left of two is waited for so long, as is its first token."""
 KILLS = 4
 REAL_KILLS = 12
 REAL_TOKENS = 32

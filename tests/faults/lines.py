@@ -37,7 +37,7 @@ AGAIN_S = 8.0
 BURST_S = 0.3
 """An engine that is back may have its slots, but not at once:"""
 MOST_AT_ONCE = 3
-"""so many in that time."""
+"""so many in that time, or as many as it was given at its busiest while it was well."""
 TRIED_S = 1.0
 LEAST_RIGHT = 0.95
 
@@ -232,6 +232,10 @@ async def illnesses(seed: int) -> AsyncIterator[Line]:
             yield line
 
 
+def _at_once(moments: Sequence[float], first: float) -> int:
+    return sum(first <= each < first + BURST_S for each in moments)
+
+
 async def _fall_ill(
     on: Stage, victim: str, line: Line, strike: Deed, crowd: Crowd, callers: int
 ) -> None:
@@ -258,10 +262,13 @@ async def _fall_ill(
     ]
     back = [at for at, _ in told if at > mended]
     back_s = back[0] - mended if back else None
-    burst = max((sum(at <= one < at + BURST_S for one in back) for at in back[:3]), default=0)
+    burst = max((_at_once(back, at) for at in back[:3]), default=0)
+    well = [at for at, _ in told if began < at < struck]
+    busiest = max((_at_once(well, at) for at in well), default=0)
     last = max(frozen, default=0.0)
     line.said = (
-        f"{usual:.1f} requests/s before, {after:.1f}/s from {SLOW_S:g} s after; the last interactive"
+        f"{usual:.1f} requests/s before, at most {busiest} in {BURST_S:g} s;"
+        f" {after:.1f}/s from {SLOW_S:g} s after; the last interactive"
         f" one {last:.2f} s after; back after "
         + ("never" if back_s is None else f"{back_s:.1f} s, at most {burst} in {BURST_S:g} s")
     )
@@ -273,7 +280,7 @@ async def _fall_ill(
         line.flaws.append("it did not come back")
     # One that was being tried when it was mended was given what it had shown room for.
     was_tried = any(mended - TRIED_S < at <= mended for at, _ in told)
-    if burst > MOST_AT_ONCE and not was_tried:
+    if burst > max(MOST_AT_ONCE, busiest) and not was_tried:
         line.flaws.append(f"it was given {burst} requests at once when it came back")
     lost = [each for each in crowd.accounts if each.fate is Fate.LOST]
     if lost:

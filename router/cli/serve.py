@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic
 from time import time as wall_clock  # noqa: TID251 # for what people and other systems read
+from typing import Final
 
 from engines.registry import ENGINES
 from router import proxy
@@ -28,6 +29,9 @@ from router.log import start_logging
 USUAL_FILES = (Path("headway.toml"), Path("/etc/headway/headway.toml"))
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+SWITCH_S: Final = 0.0005
+"""How soon a thread that computes, such as one that encodes spans, lets the event loop go on; the
+interpreter's own 5 ms are more than a token takes."""
 EXAMPLE = """\
 example:
   headway serve headway.toml
@@ -87,6 +91,7 @@ def _serve(config: Config, secrets: Secrets, listener: socket.socket | None) -> 
     started = server(router, started_at_s=int(wall_clock()))
     _say_how_it_runs()
     _collect_less_often()
+    sys.setswitchinterval(SWITCH_S)
     _keep_large_buffers()
     try:
         started.run(None if listener is None else [listener])

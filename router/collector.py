@@ -13,7 +13,7 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-BATCH_SPANS: Final = 64
+BATCH_SPANS: Final = 16
 """Spans that are sent together: few, because the event loop has to wait while they are encoded."""
 _LONGEST_REASON: Final = 200
 

@@ -172,7 +172,25 @@ def _story(seen: Seen) -> Iterator[str]:
             " attempts before"
         )
     if outcome is not None:
+        yield _whole(seen, flight, outcome)
         yield from _verdicts(outcome)
+
+
+def _whole(seen: Seen, flight: Flight, outcome: Outcome) -> str:
+    """Say what all of the answer took: an answer that is no stream has no first token to time."""
+    length = "" if outcome.output_tokens is None else f" for {outcome.output_tokens} tokens"
+    if outcome.per_token_s is not None:
+        return (
+            f"whole answer after {outcome.total_s:.3f} s{length}, {outcome.per_token_s:.4f} s each"
+        )
+    if outcome.first_token_s is not None:
+        return f"whole answer after {outcome.total_s:.3f} s{length}"
+    engine_s = max(0.0, outcome.total_s - flight.queued_s - seen.router_s)
+    return (
+        f"whole answer, not streamed, after {outcome.total_s:.3f} s{length}:"
+        f" {seen.router_s * 1e3:.1f} ms the router, {flight.queued_s:.3f} s waiting,"
+        f" {engine_s:.3f} s the engine and attempts before"
+    )
 
 
 def _verdicts(outcome: Outcome) -> Iterator[str]:

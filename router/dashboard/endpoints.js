@@ -60,11 +60,16 @@ export function endpoints(found, done) {
   }
 }
 
-export function startEndpoints(done) {
+export function startEndpoints(done, added) {
   $("add-endpoint").addEventListener("submit", async (event) => {
     event.preventDefault();
     const { pool, ...endpoint } = Object.fromEntries(new FormData(event.target));
     endpoint.weight = Number(endpoint.weight);
-    await done(() => ask("POST", `/pools/${pool}/endpoints`, { body: endpoint }), `${endpoint.id} added`);
+    const form = event.target;
+    await done(async () => {
+      await ask("POST", `/pools/${pool}/endpoints`, { body: endpoint });
+      form.reset();
+      added(endpoint.id);
+    }, `${endpoint.id} added: it is sent requests by its weight; Variants gives it a share instead`);
   });
 }

@@ -5,7 +5,7 @@ import { $, say } from "./draw.js";
 import { endpoints, startEndpoints } from "./endpoints.js";
 import { overview } from "./overview.js";
 import { loadPolicy, startPolicy } from "./policy.js";
-import { startVariants, variants } from "./variants.js";
+import { prefer, startVariants, variants } from "./variants.js";
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 let latest = null;
@@ -93,7 +93,7 @@ $("find-request").addEventListener("submit", (event) => {
   event.preventDefault();
   done(() => story(event.target.elements.id.value.trim()), "");
 });
-startEndpoints(done);
+startEndpoints(done, prefer);
 startPolicy(done);
 startVariants(done);
 if (token.get()) follow(); else signIn();

@@ -3,6 +3,7 @@ import { ask } from "./api.js";
 import { $, make, ms, number, percent, say } from "./draw.js";
 
 const tables = new Map();
+let preferred = null; // the place that was added last, until it is offered
 const COLUMNS = ["Variant", "Share", "Requests", "Failed", "Elsewhere", "Attained", "TTFT p50 / p99", "TPOT p50 / p99", "Tokens out", "$ per million"];
 const fine = (s) => (s == null ? "–" : `${(1000 * s).toFixed(1)} ms`);
 
@@ -61,7 +62,13 @@ export function variants(found, done) {
   const form = $("shift").elements;
   options(form.model, { models: unique(found.endpoints.flatMap(({ models }) => models)) });
   options(form.place, { endpoints: unique(found.endpoints.map(({ id }) => id)), pools: unique(found.endpoints.map(({ pool }) => pool)) });
+  if (preferred && [...form.place.options].some(({ value }) => value === preferred)) {
+    form.place.value = preferred;
+    preferred = null;
+  }
 }
+
+export function prefer(id) { preferred = `endpoints/${id}`; }
 
 async function change(model, patch, reason) {
   const etag = (await ask("GET", "/policy")).headers.get("etag");

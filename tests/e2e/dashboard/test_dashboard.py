@@ -120,6 +120,97 @@ async def test_a_share_is_moved_compared_and_ended():
         assert problems == []
 
 
+class Hand:
+    """Who clicks, and counts: every click counts, a tab's and a field's too."""
+
+    def __init__(self) -> None:
+        self.clicks = 0
+
+    async def click(self, place):
+        self.clicks += 1
+        await place.click()
+
+    async def write(self, field, text):
+        await self.click(field)
+        await field.fill(text)
+
+    def step(self, name):
+        """End a step: it took fewer than five clicks."""
+        assert 0 < self.clicks < 5, f"{name} took {self.clicks} clicks"
+        self.clicks = 0
+
+
+async def test_each_step_to_exchange_an_engine_takes_under_five_clicks():  # noqa: PLR0915 # one way, step by step
+    async with (
+        scripted_engine(streaming(CHUNK, CHUNK, USAGE)) as old,
+        scripted_engine(streaming(CHUNK, CHUNK, USAGE)) as fresh,
+        administered(pool("bulk", old), within_s=80) as admin,
+        page_of(f"{admin.router.url}/dashboard/") as (page, problems),
+    ):
+        port, hand = admin.router.port, Hand()
+        tab = lambda name: page.get_by_role("tab", name=name)  # noqa: E731 # said seven times
+        button = lambda name: page.get_by_role("button", name=name, exact=True)  # noqa: E731 # as well
+        await page.get_by_role("textbox", name="Token").fill(TOKEN)
+        await button("Open").click()
+
+        await hand.click(tab("Endpoints"))
+        await hand.write(page.get_by_label("Id", exact=True), "fresh")
+        await hand.write(page.get_by_label("URL"), fresh.url)
+        await hand.click(button("Add"))
+        await page.get_by_text("fresh added").wait_for()
+        await page.get_by_role("row").filter(has_text="fresh").wait_for()
+        hand.step("adding an endpoint")
+        await shot(page, "1-added")
+
+        await hand.click(tab("Variants"))
+        chosen = page.locator("#shift select[name=place] option:checked", has_text="fresh")
+        await chosen.wait_for(state="attached")
+        await hand.click(button("Move"))
+        await page.get_by_text("m: 10 % moved to fresh").wait_for()
+        hand.step("moving a tenth")
+
+        for number in range(20):
+            await ask(port, chat(stream=True), {"x-request-id": f"r{number}"})
+        await hand.click(tab("Variants"))
+        row = page.get_by_label("variants of m").get_by_role("row").filter(has_text="fresh")
+        await row.get_by_role("cell", name="10.0 %").wait_for()
+        await row.get_by_role("cell", name="2", exact=True).wait_for()
+        hand.step("comparing")
+        await shot(page, "3-compared")
+
+        await hand.write(page.get_by_label("Per cent"), "100")
+        await hand.click(button("Move"))
+        await row.get_by_role("cell", name="100.0 %").wait_for()
+        hand.step("raising to all")
+
+        await hand.click(tab("Endpoints"))
+        line = page.get_by_role("row").filter(has_text="bulk-0")
+        await hand.click(line.get_by_role("button", name="Drain"))
+        await line.get_by_text("drained by an operator").wait_for()
+        hand.step("draining")
+        await shot(page, "5-drained")
+
+        await ask(port, chat(), {"x-request-id": "slow-one"})
+        await hand.click(tab("Decisions"))
+        await hand.write(page.get_by_label("Request id"), "slow-one")
+        await hand.click(button("Explain"))
+        await page.get_by_text("sent to 'fresh' of pool 'bulk'").wait_for()
+        await page.get_by_text("whole answer").wait_for()
+        hand.step("explaining")
+        await shot(page, "6-explained")
+        await button("Close").click()
+        names = await page.locator("#stream .link").all_inner_texts()
+        assert len(names) == len(set(names))
+
+        await hand.click(tab("Policy"))
+        await hand.click(button("Roll back to version 1"))
+        await page.get_by_text("rolled back to version 1").wait_for()
+        hand.step("rolling back")
+        await shot(page, "7-rolled-back")
+        assert admin.router.router.policy.models["m"].variants["fresh"].share == 0.1
+        assert problems == []
+
+
 async def test_a_wrong_setting_is_told_where_it_is():
     async with (
         scripted_engine(streaming(CHUNK, USAGE)) as engine,

@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "variants": Command("router.cli.variants", "what a model's requests go to, compared"),
         "shift": Command("router.cli.variants", "move a share of a model's requests elsewhere"),
         "status": Command("router.cli.status", "how a running router stands"),
+        "requests": Command("router.cli.requests", "which requests run, ended lately, were slow"),
         "explain": Command("router.cli.explain", "where a request would go, or why one was slow"),
         "slo": Command("router.cli.slo", "which promises are kept, and burn rates"),
         "top": Command("router.cli.top", "how a running router stands, live"),

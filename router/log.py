@@ -41,8 +41,11 @@ def start_logging(writer: LineWriter, style: Style, level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-_USUAL: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
-"""What every record has; the rest are the fields that the caller gave as `extra`."""
+_USUAL: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
+    *("message", "asctime"),
+    "color_message",
+}
+"""What every record has, and uvicorn's words in colours; the rest is what the caller gave as `extra`."""
 _ERROR: Final = logging.Formatter()
 
 

@@ -4,7 +4,7 @@ import argparse
 import getpass
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,9 +183,14 @@ def print_differences(differences: list[dict[str, Any]]) -> None:
     """Write what differs, a line each."""
     if not differences:
         sys.stdout.write("no difference\n")
+    sys.stdout.writelines(f"{line}\n" for line in difference_lines(differences))
+
+
+def difference_lines(differences: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what differs, a line each."""
     for each in differences:
         before, after = _short(each["before"]), _short(each["after"])
-        sys.stdout.write(f"{each['pointer'] or '/'}: {before} -> {after}\n")
+        yield f"{each['pointer'] or '/'}: {before} -> {after}"
 
 
 def _short(value: object) -> str:
@@ -202,7 +207,10 @@ def table(*columns: str) -> Table:
     """Return a plain table; columns that begin with ">" hold numbers."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for each in columns:
-        made.add_column(each.lstrip(">"), justify="right" if each.startswith(">") else "left")
+        is_number = each.startswith(">")
+        made.add_column(
+            each.lstrip(">"), justify="right" if is_number else "left", no_wrap=is_number
+        )
     return made
 
 

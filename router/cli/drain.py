@@ -12,6 +12,7 @@ from router.cli.admin_client import (
     failed,
 )
 from router.cli.endpoints import change
+from router.cli.idle import warn_of_idle_shares
 
 EXAMPLE: Final = f"""\
 example:
@@ -34,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what the command's name says; returns the exit status."""
     try:
-        return change(client_of(args), args, "POST", f"/{args.command}", _DONE[args.command])
+        client = client_of(args)
+        change(client, args, "POST", f"/{args.command}", _DONE[args.command])
+        if not args.json:
+            warn_of_idle_shares(client)
     except Failed as error:
         return failed(args.command, error)
+    return 0

@@ -26,7 +26,8 @@ examples:
   headway explain --body request.json -H 'X-SLA-TTFT-Ms: 500'
   headway explain --request 3f2a...                     why one that ended (or runs) was slow
 
-The id of a request is in its answer's X-Request-Id and in the access log.
+The id of a request is in its answer's X-Request-Id and in the access log; headway requests
+lists those of the latest.
 {HOW_TO_REACH}"""
 
 

@@ -18,6 +18,7 @@ from router.cli.admin_client import (
     add_client_arguments,
     change_headers,
     client_of,
+    difference_lines,
     failed,
     given,
     milliseconds,
@@ -27,7 +28,10 @@ from router.cli.admin_client import (
     share,
     table,
 )
+from router.cli.idle import warn_of_idle_shares
 
+MOST_SHOWN: Final = 4
+"""Of what one version changed, in the list of all."""
 EXAMPLE: Final = f"""\
 examples:
   headway policy get                                         the whole policy, as TOML
@@ -94,15 +98,16 @@ def _patch(client: Client, args: argparse.Namespace) -> int:
 def _change(client: Client, args: argparse.Namespace, method: str, document: Any) -> int:
     tag = "*" if args.force else client.ask("GET", "/policy").headers["etag"]
     headers = {**change_headers(args), "if-match": tag}
-    return _changed(args, client.ask(method, "/policy", document, headers=headers).json())
+    return _changed(client, args, client.ask(method, "/policy", document, headers=headers).json())
 
 
-def _changed(args: argparse.Namespace, answer: dict[str, Any]) -> int:
+def _changed(client: Client, args: argparse.Namespace, answer: dict[str, Any]) -> int:
     if args.json:
         print_json(answer)
     else:
         sys.stdout.write(f"version {answer['version']} is in effect\n")
         print_differences(answer["difference"])
+        warn_of_idle_shares(client)
     return 0
 
 
@@ -180,21 +185,23 @@ def _history(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    rows = table(">version", "at", "who", "from", "what", "why", "changed")
     for each in found["versions"]:
-        mark = "*" if each["version"] == found["present"] else ""
-        changed = ", ".join(part["pointer"] for part in each["difference"][:3])
-        more = len(each["difference"]) - 3
-        rows.add_row(
-            f"{mark}{each['version']}",
-            (each["at"] or "-")[5:19].replace("T", " "),
-            each["who"],
-            each["origin"] or "-",
+        mark = "*" if each["version"] == found["present"] else " "
+        at = (each["at"] or "")[:19].replace("T", " ")
+        origin = f" from {each['origin']}" if each["origin"] else ""
+        why = f": {each['reason']}" if each["reason"] else ""
+        words = (
+            f"{mark}{each['version']:>3}",
+            at,
             each["action"],
-            each["reason"],
-            changed + (f" and {more} more" if more > 0 else ""),
+            f"by {each['who']}{origin}{why}",
         )
-    screen().print(rows)
+        sys.stdout.write("  ".join(word for word in words if word) + "\n")
+        for line in difference_lines(each["difference"][:MOST_SHOWN]):
+            sys.stdout.write(f"      {line}\n")
+        more = len(each["difference"]) - MOST_SHOWN
+        if more > 0:
+            sys.stdout.write(f"      and {more} more: headway policy history --json\n")
     return 0
 
 
@@ -202,7 +209,7 @@ def _rollback(client: Client, args: argparse.Namespace) -> int:
     if len(args.what) != 1 or not args.what[0].isdigit():
         raise Failed("name one version: headway policy rollback 3; see headway policy history")
     path = f"/policy/rollback/{args.what[0]}"
-    return _changed(args, client.ask("POST", path, headers=change_headers(args)).json())
+    return _changed(client, args, client.ask("POST", path, headers=change_headers(args)).json())
 
 
 _ACTIONS: Final[Mapping[str, Callable[[Client, argparse.Namespace], int]]] = {

@@ -42,9 +42,12 @@ def run(args: argparse.Namespace) -> int:
                 sys.stdout.write(orjson.dumps(found).decode() + "\n")
                 sys.stdout.flush()
             return 0
-        with Live(console=screen(), auto_refresh=False) as live:
+        shown = screen()
+        with Live(console=shown, auto_refresh=False) as live:
             for found in _snapshots(client, args.count):
                 live.update(view(found), refresh=True)
+        if not shown.is_terminal:
+            shown.print()
     except Failed as error:
         return failed("top", error)
     except KeyboardInterrupt:

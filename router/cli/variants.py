@@ -18,6 +18,7 @@ from router.cli.admin_client import (
     screen,
     table,
 )
+from router.cli.idle import warn_of_idle_shares
 
 EXAMPLE: Final = f"""\
 examples:
@@ -44,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shadow", metavar="PLACE=PERCENT", help="shift: what is copied, and where"
     )
     parser.add_argument("--end", action="store_true", help="shift: have no variants and no shadow")
-    parser.add_argument("--sticky", choices=["session", "tenant", "nothing"], help="shift")
+    parser.add_argument(
+        "--sticky",
+        choices=["session", "tenant", "nothing"],
+        help="shift: whose requests keep to one variant",
+    )
     add_change_arguments(parser)
     add_client_arguments(parser)
 
@@ -75,6 +80,7 @@ def _shift(client: Client, args: argparse.Namespace) -> int:
         print_json(made)
         return 0
     sys.stdout.write(f"version {made['version']} is in effect\n{_said(args.model, made)}\n")
+    warn_of_idle_shares(client)
     return 0
 
 

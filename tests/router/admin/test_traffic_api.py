@@ -10,7 +10,7 @@ from policies.policy import Classes, ClassPolicy, Policy
 from router.settings import Admin
 from tests.e2e.caller import ask, caller, chat, request
 from tests.e2e.running import pool, until
-from tests.fakes.scripted import scripted_engine, silence, streaming
+from tests.fakes.scripted import answering, scripted_engine, silence, streaming
 from tests.router.admin.asking import administered
 
 CHUNK = b'{"choices":[{"delta":{"content":"a"}}]}'
@@ -180,3 +180,18 @@ async def test_a_model_that_nobody_serves_is_explained_as_a_refusal(admin):
 
     assert told["decision"]["action"] == "refuse"
     assert told["decision"]["reason"] == "rejected-unknown-model"
+
+
+async def test_the_story_of_an_answer_that_was_not_streamed_divides_all_of_its_time():
+    whole = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
+    async with (
+        scripted_engine(answering(whole)) as engine,
+        administered(pool("bulk", engine)) as admin,
+    ):
+        await ask(admin.router.port, chat(), {"x-request-id": "mine"})
+        story = (await admin.get("/requests/mine")).json()["story"]
+
+    (told,) = [each for each in story if each.startswith("whole answer")]
+    assert told.startswith("whole answer, not streamed, after ")
+    assert " for 2 tokens: " in told
+    assert "ms the router, 0.000 s waiting, " in told

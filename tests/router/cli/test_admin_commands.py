@@ -236,3 +236,45 @@ async def test_an_endpoint_that_is_added_with_a_share_takes_no_more_from_its_fir
     assert fresh["labels"] == {"usd_per_hour": "2.5"}
     status, _, err = await command("endpoints", "add", *place, "--share", "101")
     assert (status, "--share 101 is no percentage" in err) == (2, True)
+
+
+async def test_the_latest_requests_are_listed_each_with_its_id(command):
+    for number in range(3):
+        await ask(command.admin.router.port, chat(stream=True), {"x-request-id": f"r{number}"})
+    status, out, _ = await command("requests", "--limit", "2")
+    slowest = json.loads((await command("requests", "--slowest", "--limit", "1", "--json"))[1])
+    every = json.loads((await command("requests", "--json"))[1])["recent"]
+    _, of_bulk, _ = await command("requests", "--class", "bulk", "--missed", "--endpoint", "bulk-0")
+
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["id", "r2", "r1"]
+    (slow,) = slowest["recent"]
+    assert slow["total_s"] == max(each["total_s"] for each in every)
+    assert len(of_bulk.splitlines()) == 1
+
+
+async def test_a_share_that_nobody_takes_is_told_with_the_change(command):
+    await command(
+        "endpoints", "add", "bulk", "fresh", "--engine", "vllm", "--at", command.engine.url
+    )
+    await command("shift", "m", "fresh=10")
+    status, _, err = await command("drain", "bulk-0")
+
+    assert status == 0
+    assert err.startswith("headway: 90 % of m are for rest, of which no endpoint takes requests")
+    assert (await command("policy", "patch", "classes.bulk.max_wait_s=9"))[2] == err
+    assert (await command("shift", "m", "fresh=100"))[2] == ""
+
+
+async def test_a_history_is_told_in_whole_lines_however_narrow_the_screen(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    await command(
+        "policy", "patch", "classes.bulk.max_wait_s=9", "--reason", "a long reason to do so"
+    )
+    _, out, _ = await command("policy", "history")
+
+    first, changed, start = out.splitlines()
+    assert first.startswith("*  1  ")
+    assert first.endswith(": a long reason to do so")
+    assert changed == "      /classes/bulk/max_wait_s: 60.0 -> 9.0"
+    assert start.startswith("   0  ")

@@ -32,7 +32,7 @@ MOST: Final = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("--missed", action="store_true", help="those that missed a target")
-    parser.add_argument("--slowest", action="store_true", help="those that took longest first")
+    parser.add_argument("--slowest", action="store_true", help="those that ended and took longest, first")
     parser.add_argument("--class", dest="of_class", choices=[*SlaClass], help="of one class")
     parser.add_argument("--endpoint", metavar="ID", help="those that were sent there")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="so many; 20")
@@ -53,12 +53,14 @@ def run(args: argparse.Namespace) -> int:
     except Failed as error:
         return failed("requests", error)
     if args.slowest:
+        found["in_flight"] = []
         found["recent"].sort(key=lambda each: -each["total_s"])
         del found["recent"][args.limit :]
     if args.json:
         print_json(found)
         return 0
     rows = table("id", "class", "model", "endpoint", "outcome", ">queue", ">TTFT", ">total")
+    rows.columns[0].no_wrap = True
     for each in found["in_flight"]:
         rows.add_row(*_what(each), each["state"], "", "", milliseconds(each["since_s"]))
     for each in found["recent"]:

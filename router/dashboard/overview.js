@@ -28,7 +28,7 @@ export function overview(found) {
     if (!cards.has(name)) cards.set(name, card(name));
     const { big, facts, charts } = cards.get(name);
     const now = windows["5m"];
-    say(big, now.attainment == null ? "nothing to judge" : `${percent(now.attainment)} attained`);
+    say(big, now.attainment == null ? "no targets yet" : `${percent(now.attainment)} attained`);
     big.className = `big ${now.attainment == null ? "quiet" : now.attainment >= found.objective ? "good" : "bad"}`;
     const last = trend.at(-1) ?? [];
     list(facts, [

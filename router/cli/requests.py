@@ -32,7 +32,9 @@ MOST: Final = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("--missed", action="store_true", help="those that missed a target")
-    parser.add_argument("--slowest", action="store_true", help="those that ended and took longest, first")
+    parser.add_argument(
+        "--slowest", action="store_true", help="those that ended and took longest, first"
+    )
     parser.add_argument("--class", dest="of_class", choices=[*SlaClass], help="of one class")
     parser.add_argument("--endpoint", metavar="ID", help="those that were sent there")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="so many; 20")

@@ -99,7 +99,10 @@ class Live:
         watcher: asyncio.Queue[bytes] = asyncio.Queue(MOST_BEHIND)
         self._watchers.add(watcher)
         try:
-            yield _event("snapshot", self.snapshot(self._recent.latest(MOST_DECISIONS)))
+            # What ended since the last time comes with the next, to all: nothing is told twice.
+            latest = self._recent.latest(MOST_DECISIONS)
+            told = [seen for seen in latest if seen.number <= self._told]
+            yield _event("snapshot", self.snapshot(told))
             while not self._closed and (event := await watcher.get()):
                 yield event
         finally:

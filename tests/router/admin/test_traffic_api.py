@@ -130,6 +130,19 @@ async def test_events_bring_a_snapshot_at_once_and_then_decisions(admin):
     assert later["classes"]["standard"]["trend"]
 
 
+async def test_a_decision_made_just_before_somebody_watches_is_told_once(admin):
+    await ask(admin.router.port, chat(), {"x-request-id": "before"})
+    told = []
+    async with admin.client.stream("GET", "/admin/v1/events") as stream:
+        lines = stream.aiter_lines()
+        await ask(admin.router.port, chat(), {"x-request-id": "after"})
+        while "after" not in told:
+            found = json.loads((await until_data(lines)).removeprefix("data: "))
+            told += [each["request_id"] for each in reversed(found["decisions"])]
+
+    assert told == ["before", "after"]
+
+
 async def until_data(lines):
     async for line in lines:
         if line.startswith("data: "):

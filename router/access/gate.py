@@ -91,7 +91,12 @@ class Gate:
         return self.keyring.find(text, now)
 
     def turns_away(self, text: bytes, now: float) -> Failure | None:
-        """Return why a key, not a token, opens nothing, and count it; None where it opens something."""
+        """Return why a key opens nothing, and count it; None where it opens something.
+
+        Likewise None where it is a token: whether that is good is not found by looking it up.
+        """
+        if self._find_token is not None and is_token(text):
+            return None
         found = self.keyring.find(text, now + self.since_1970_s)
         if isinstance(found, Pass):
             return None

@@ -9,9 +9,8 @@ from typing import Final
 
 from router.wire.heads import MAX_KNOWN_BYTES, MAX_LENGTH_DIGITS, RequestHead, split_head
 
-_KEY: Final = re.compile(rb"[A-Za-z0-9_~+/=-]{1,256}")
-"""What stands for itself in a header (RFC 9110, section 11.2), but for the dots of a token that is
-signed: whether one of those is good is not found by looking it up."""
+_KEY: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{1,2048}")
+"""What stands for itself in a header: RFC 9110, section 11.2."""
 _LENGTH: Final = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
 
 

@@ -56,6 +56,28 @@ def test_a_key_made_with_another_pepper_opens_nothing(text):
     assert ring(key).find(text.encode(), NOW) is Failure.WRONG
 
 
+def test_who_only_tries_is_turned_away_and_counted_and_whoever_has_a_key_is_not(text):
+    gate = gate_of(ring(key_of(text)))
+
+    assert gate.turns_away(new_text(new_id()).encode(), NOW) is Failure.WRONG
+    assert gate.turns_away(b"a.b.c", NOW) is Failure.MALFORMED
+    assert gate.turns_away(text.encode(), NOW) is None
+    assert (gate.failures[Failure.WRONG], gate.failures[Failure.MALFORMED]) == (1, 1)
+
+
+def test_a_token_is_not_turned_away_before_it_was_looked_at(text):
+    gate = Gate(
+        Access(),
+        ring(key_of(text)),
+        since_1970_s=0.0,
+        class_of=lambda _: SlaClass.STANDARD,
+        find_token=lambda _text, _now: Failure.WRONG,
+    )
+
+    assert gate.turns_away(b"a.b.c", NOW) is None
+    assert gate.turns_away(b"a.b", NOW) is Failure.MALFORMED
+
+
 @given(st.binary(max_size=80))
 def test_no_bytes_open_an_empty_ring_or_break_it(presented_text):
     assert ring().find(presented_text, NOW) in {Failure.MALFORMED, Failure.WRONG}

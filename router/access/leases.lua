@@ -32,6 +32,22 @@ local function places(key, said)
   return {held, others + held, 0}
 end
 
+-- Of replicas whose last doings no longer count nothing is kept: whenever another one comes, for a
+-- window that is always in use never expires.
+local function forget_the_gone(key, oldest)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 5) == 'last:' then
+      local counts = false
+      for each in pairs(cjson.decode(redis.call('HGET', key, field)).changes) do
+        counts = counts or tonumber(each) >= oldest
+      end
+      if not counts then
+        redis.call('HDEL', key, field)
+      end
+    end
+  end
+end
+
 -- A window: 'total', 'oldest' slot, an amount for each slot that counts, and for each replica what
 -- was done the last time that it spoke: undone where it never heard the answer, for then it tells
 -- all of it again.
@@ -50,7 +66,9 @@ local function window(key, said)
   local before = redis.call('HGET', key, 'last:' .. me)
   if before then
     before = cjson.decode(before)
-    if before.number > said.heard then
+    -- A higher number than this telling's is of another who tells by the same name: of the limit
+    -- as it was before it was changed, or of a process that is gone.
+    if before.number > said.heard and before.number <= said.number then
       for each, change in pairs(before.changes) do
         if tonumber(each) >= oldest then
           redis.call('HINCRBY', key, each, -change)
@@ -58,6 +76,8 @@ local function window(key, said)
         end
       end
     end
+  else
+    forget_the_gone(key, oldest)
   end
   local changes = {}
   for each, back in pairs(said.backs) do

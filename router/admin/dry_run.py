@@ -70,13 +70,14 @@ class DryRuns:
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await _asked(process, requests, job)
+            except (TimeoutError, asyncio.CancelledError):
+                # First, for a TimeoutError is an OSError. What it has not answered yet would be
+                # taken for the next answer.
+                await self.close()
+                raise
             except (OSError, asyncio.IncompleteReadError) as error:
                 await self.close()
                 raise Broken from error
-            except (TimeoutError, asyncio.CancelledError):
-                # What it has not answered yet would be taken for the next answer.
-                await self.close()
-                raise
 
     async def close(self) -> None:
         """End the process."""

@@ -67,6 +67,7 @@ UNUSABLE = {
     "another curve": (ECKey.generate_key("secp256k1").as_dict(private=False), "no algorithm"),
     "for agreement": (OKPKey.generate_key("X25519").as_dict(private=False), "no algorithm"),
     "short": ({**RSA, "n": RSA["n"][:171]}, "fewer than 2048 bits"),
+    "short and told long": ({**RSA, "n": "A" * 176 + RSA["n"][:168]}, "fewer than 2048 bits"),
     "long": ({**RSA, "n": "_" * 1400}, "has 8400 bits"),
     "alg of another kind": ({**EC, "alg": "RS256"}, "no algorithm"),
     "alg of HMAC": ({**EC, "alg": "HS256"}, "no algorithm"),

@@ -39,6 +39,12 @@ class Replica:
         self.leases = Leases(self.client, "headway", name, lambda: COUNT, self.gate, clock, clock)
         self.clock = clock
 
+    def change(self, **limits):
+        """Give the key other limits."""
+        key = Key("k", "acme", (Proof("00" * 32),), allowance=Allowance(**limits))
+        self.keyring.adopt(key)
+        self.holder = self.keyring.holder_of(key)
+
     def ask(self):
         """Return a stay, or None where the limit is reached."""
         facts = RequestFacts("r", "m", frozenset(), 100)
@@ -190,6 +196,45 @@ async def test_what_an_unheard_answer_leased_is_leased_to_nobody(fleet, monkeypa
     monkeypatch.setattr(first.client, "execute_command", loses_answers)
 
     assert await flood(three, 20) == 90
+
+
+async def test_what_runs_while_its_limit_is_changed_is_settled_on_the_board(fleet):
+    three = fleet(tokens_per_day=90_000)
+    (first, *_) = three.replicas
+    before = [stay for _ in range(5) if (stay := first.ask()) is not None]
+    await three.exchange()
+    first.change(tokens_per_day=80_000)
+    after = first.ask()
+    await three.exchange()
+    for stay in before:
+        first.end(stay)
+    for _ in range(40):
+        three.clock.now_s += 0.1
+        await three.exchange()
+
+    assert len(before) == 5
+    assert int(await told(first, "total")) == after.tokens
+
+
+async def test_what_is_kept_of_replicas_that_are_gone_goes_with_the_day(fleet):
+    three = fleet(tokens_per_day=90_000)
+    for replica in three.replicas[:2]:
+        assert replica.ask() is not None
+    await three.exchange()
+    three.clock.now_s += 86_400.0
+    last = three.replicas[2]
+    assert last.ask() is not None
+    await last.leases.exchange()
+
+    assert await told(last, "last:r2") is not None
+    assert await told(last, "last:r0") is None
+    assert await told(last, "last:r1") is None
+
+
+async def told(replica, field):
+    """Return what the board keeps in a field of the one window that there is."""
+    (key,) = await replica.client.keys("{headway}:limit:*")
+    return await replica.client.hget(key, field)
 
 
 async def test_limits_that_nobody_uses_are_not_spoken_of(fleet):

@@ -9,6 +9,7 @@ from engines.emulator.spec import EngineSpec, Memory, Vllm
 from engines.engine import Route
 from policies.facts import RequestFacts, SlaClass
 from policies.policy import Policy
+from router.admin import dry_run
 from router.admin.dry_run import CHUNK, Broken, DryRuns
 from router.admin.replaying import Job
 from router.simulation.fleet import Member
@@ -66,3 +67,14 @@ async def test_a_process_that_ended_is_told_of_and_replaced(dry_runs, capfd):
 
     assert (await dry_runs.run([request(0, 0.0)], job()))["requests"] == 1
     assert "AttributeError" in capfd.readouterr().err
+
+
+async def test_a_question_that_takes_too_long_is_told_apart_from_a_process_that_ended(
+    dry_runs, monkeypatch
+):
+    monkeypatch.setattr(dry_run, "TIMEOUT_S", 0.0)
+    with pytest.raises(TimeoutError):
+        await dry_runs.run([request(0, 0.0)], job())
+    monkeypatch.undo()
+
+    assert (await dry_runs.run([request(0, 0.0)], job()))["requests"] == 1

@@ -7,6 +7,7 @@ not be had for a spelling mistake.
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
+from re import compile as pattern
 from re import sub
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from policies.facts import SlaClass
 from policies.keys import Key
 from router.settings import Jwt, is_name
 
+_DERIVED: Final = pattern(".*-[0-9a-f]{16}")
 MOST_NAME: Final = 47
 """Characters that are kept of what is no name, before 16 of a digest."""
 MOST_WEIGHT: Final = 1e6
@@ -55,9 +57,10 @@ def tenant_name(text: str) -> str:
     """Return a name for metrics, logs and limits: the text itself where it is one.
 
     What is none, such as `auth0|5f7c`, becomes one that no other text becomes: what there is of it
-    that may stand in a name, and a digest of it all.
+    that may stand in a name, and a digest of it all. So does a name that ends as those do, or
+    whoever may choose its own could pass for another.
     """
-    if is_name(text):
+    if is_name(text) and not _DERIVED.fullmatch(text):
         return text
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     stem = sub("[^A-Za-z0-9._-]", "-", text[:MOST_NAME]).lstrip("._-") or "tenant"

@@ -6,6 +6,7 @@ have. Both policies are held to the targets that were in effect when the request
 """
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +32,8 @@ TIMING_LABEL: Final = "timing"
 """The endpoint label that names its timing: a model on a card."""
 COST_LABEL: Final = "usd_per_hour"
 TIMEOUT_S: Final = 120.0
-COMMAND: Final = (sys.executable, "-m", "router.admin.replaying")
+COMMAND: Final = (sys.executable, "-P", "-m", "router.admin.replaying")
+"""With this process's own way to modules, wherever it was started."""
 CHUNK: Final = 8
 """Requests that are packed without a pause: a tenth of a millisecond."""
 PAUSE_S: Final = 0.001
@@ -65,7 +67,7 @@ class DryRuns:
             process = self._process
             if process is None or process.returncode is not None:
                 process = self._process = await create_subprocess_exec(
-                    *COMMAND, stdin=PIPE, stdout=PIPE
+                    *COMMAND, stdin=PIPE, stdout=PIPE, env=_environment(), start_new_session=True
                 )
             try:
                 async with asyncio.timeout(TIMEOUT_S):
@@ -86,6 +88,10 @@ class DryRuns:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 async def _asked(process: Process, requests: Iterable[Replayed], job: Job) -> dict[str, Any]:

@@ -5,6 +5,7 @@ behind its length in four bytes; a part of no length; then the job. It answers o
 output with one document in JSON, behind its length likewise.
 """
 
+import contextlib
 import os
 import pickle  # nosec B403 # of what the router itself wrote, for its own child
 import sys
@@ -101,10 +102,14 @@ def _length(asked: IO[bytes]) -> int:
 
 
 def _step_back() -> None:
-    """Let live traffic go first: of an idle core it is given all, of a busy one next to nothing."""
-    os.nice(19)
-    if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Let live traffic go first: of an idle core it is given all, of a busy one next to nothing.
+
+    Where that is forbidden, as in some sandboxes, it is a process like any other.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(19)
+        if sys.platform == "linux":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:

@@ -112,6 +112,12 @@ def test_what_is_no_name_becomes_one(text):
     assert tenant_name(text) != tenant_name(text + " ")
 
 
+def test_nobody_becomes_another_by_taking_the_name_that_stands_for_it():
+    stands = tenant_name("auth0|5f7c")
+
+    assert tenant_name(stands) not in {stands, tenant_name(f"{stands}x")}
+
+
 @given(st.text(min_size=1, max_size=80), st.text(min_size=1, max_size=80))
 def test_different_holders_are_different_tenants(one, other):
     assert is_name(tenant_name(one))

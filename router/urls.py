@@ -9,15 +9,8 @@ _ENGINE: Final = "an engine's url is like 'http://10.0.0.1:8000'"
 
 def engine_url(url: str) -> str:
     """Return an engine's URL without a slash at its end; raises ValueError with a sentence."""
-    parts = _split(url, _ENGINE)
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{url!r} is neither http nor https; {_ENGINE}")
-    if not parts.hostname:
-        raise ValueError(f"{url!r} names no host; {_ENGINE}")
-    if parts.username is not None:
-        raise ValueError("holds a user name or password; name a key with api_key_env instead")
-    if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValueError(f"{url!r} has something after the path; {_ENGINE}")
+    parts = _web(url, _ENGINE, "name a key with api_key_env instead")
+    _ends_with_its_path(url, parts, _ENGINE)
     if parts.path.rstrip("/").endswith("/v1"):
         raise ValueError(f"{url!r} ends in '/v1', which every route adds itself; leave it out")
     return url.rstrip("/")
@@ -31,11 +24,7 @@ def is_web(text: str) -> bool:
 def jwks_url(url: str) -> str:
     """Return the URL of a JWKS; raises ValueError with a sentence."""
     like = "a JWKS is at a URL like 'https://id.example.com/.well-known/jwks.json'"
-    parts = _split(url, like)
-    if not parts.hostname:
-        raise ValueError(f"{url!r} names no host; {like}")
-    if parts.username is not None:
-        raise ValueError("holds a user name or password; public keys are not asked for with one")
+    parts = _web(url, like, "public keys are not asked for with one")
     if parts.fragment:
         raise ValueError(f"{url!r} has something after '#'; {like}")
     return url
@@ -47,15 +36,8 @@ def collector_url(url: str) -> str:
     A URL without a path gets the usual one. Source: OTLP 1.9, section OTLP/HTTP request.
     """
     like = "a collector's url is like 'http://127.0.0.1:4318'"
-    parts = _split(url, like)
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{url!r} is neither http nor https; {like}")
-    if not parts.hostname:
-        raise ValueError(f"{url!r} names no host; {like}")
-    if parts.username is not None:
-        raise ValueError("holds a user name or password; name a header with headers_env instead")
-    if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValueError(f"{url!r} has something after the path; {like}")
+    parts = _web(url, like, "name a header with headers_env instead")
+    _ends_with_its_path(url, parts, like)
     return url if parts.path.strip("/") else f"{url.rstrip('/')}/v1/traces"
 
 
@@ -103,6 +85,23 @@ def _redis_of_many(url: str, scheme: str, kind: str) -> str:
     if kind == "sentinel" and not path:
         raise ValueError(f"{url!r} names no service after the hosts; {like}")
     return url
+
+
+def _web(url: str, like: str, instead: str) -> SplitResult:
+    """Return the parts of a URL of the web; `instead` tells what to do where it holds a secret."""
+    parts = _split(url, like)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"{url!r} is neither http nor https; {like}")
+    if not parts.hostname:
+        raise ValueError(f"{url!r} names no host; {like}")
+    if parts.username is not None:
+        raise ValueError(f"holds a user name or password; {instead}")
+    return parts
+
+
+def _ends_with_its_path(url: str, parts: SplitResult, like: str) -> None:
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError(f"{url!r} has something after the path; {like}")
 
 
 def _split(url: str, like: str) -> SplitResult:

@@ -211,7 +211,7 @@ class Inbound:
             known = self._door.known.find(data)
             body = None if known is None else known.body_of(data, most)
         if known is None or body is None:
-            if self._refused is not None and not self._busy and not self._queue:
+            if self._refused is not None:
                 data = self._refuse_again(self._refused, data)
                 if not data:
                     return
@@ -223,7 +223,7 @@ class Inbound:
 
     def _refuse_again(self, refused: RefusedHead, data: bytes) -> bytes:
         """Answer those requests at the beginning of `data` that only try other keys; return the rest."""
-        if self._paused_at is not None or self._last_request:
+        if self._busy or self._queue or self._paused_at is not None or self._last_request:
             return data
         answers: list[bytes] = []
         at = 0

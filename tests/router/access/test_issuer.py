@@ -84,7 +84,8 @@ async def test_whatever_comes_in_place_of_keys_the_last_known_ones_stay(answer, 
         issuer = issuer_at(server.url + PATH, clock)
         await issuer.refresh()
         server.answers[PATH] = answer
-        issuer._read_s = 0.05
+        if answer is SILENCE:
+            issuer._read_s = 0.05
         for _ in range(3):
             clock.now += 10.0
             await issuer.refresh()
